@@ -1,0 +1,124 @@
+"""What can go wrong, as values: every error of ours has the fields that its message shows.
+
+The form of a message is the same everywhere::
+
+    {what} @ {where}: expected {x} ({its origin}), got {y} ({its origin}). {What to do}.
+
+Only these classes are turned into a message by the command line. Anything else that is raised is a
+bug of ours and shows its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+class CkptMigrateError(Exception):
+    """A mistake in what we were given, said so that a person can mend it.
+
+    Attributes:
+        what: The fact that does not hold, in a few words.
+        where: The file, key, path, or line that it does not hold for.
+        expected: What should be there, with its origin in parentheses; empty if nothing is compared.
+        got: What is there instead, with its origin in parentheses; empty if nothing is compared.
+        hint: What to do, as a sentence without its full stop; empty if there is nothing to say.
+        exit_status: What the process returns: 2 for bad input, 1 for a failed check.
+    """
+
+    exit_status = 2
+
+    def __init__(self, what: str, where: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+        super().__init__(what, where)
+
+    def __str__(self) -> str:
+        comparison = ", ".join(
+            f"{word} {text}" for word, text in (("expected", self.expected), ("got", self.got)) if text
+        )
+        head = f"{self.what} @ {self.where}"
+        text = f"{head}: {comparison}." if comparison else f"{head}."
+        return f"{text} {self.hint}." if self.hint else text
+
+
+class PathError(CkptMigrateError):
+    """A path or a pattern that cannot be read as one."""
+
+
+class NotACheckpointError(CkptMigrateError):
+    """No checkpoint that we read is at the place that was named."""
+
+
+class CorruptBundleError(CkptMigrateError):
+    """The bytes of a bundle contradict each other, their checksums, or the format."""
+
+
+class GraphError(CkptMigrateError):
+    """An object graph that refers to what is not there."""
+
+
+class RuleError(CkptMigrateError):
+    """A rule that cannot be read, matches nothing, or contradicts another."""
+
+
+class OperationError(CkptMigrateError):
+    """An operation whose input or output has not the shape, dtype, or values that it needs."""
+
+
+class IrreversibleError(CkptMigrateError):
+    """An operation that loses what its inverse would need."""
+
+
+class TemplateError(CkptMigrateError):
+    """A model that cannot be built, or whose checkpoint would not hold all of it."""
+
+
+class PlanError(CkptMigrateError):
+    """A plan that cannot be read, is not complete, or no longer fits its source or target."""
+
+
+class OutputError(CkptMigrateError):
+    """A place that cannot be written to, or must not be."""
+
+
+class VerifyError(CkptMigrateError):
+    """A proof that failed."""
+
+    exit_status = 1
+
+
+class Problems(ExceptionGroup[CkptMigrateError]):
+    """Several errors of ours, found in one pass and reported together."""
+
+    def __new__(cls, message: str, problems: Sequence[CkptMigrateError]) -> Problems:
+        return super().__new__(cls, message, list(problems))
+
+    def derive(self, excs: Sequence[CkptMigrateError], /) -> Problems:  # type: ignore[override]  # only our own errors are ever grouped
+        return Problems(self.message, excs)
+
+    @property
+    def exit_status(self) -> int:
+        return max(problem.exit_status for problem in self.problems)
+
+    @property
+    def problems(self) -> tuple[CkptMigrateError, ...]:
+        """The errors, flat."""
+        flat: list[CkptMigrateError] = []
+        for problem in self.exceptions:
+            flat.extend(problem.problems if isinstance(problem, Problems) else [problem])
+        return tuple(flat)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.message}:", *(f"  {problem}" for problem in self.problems)])
+
+
+def raise_all(message: str, problems: Iterable[CkptMigrateError]) -> None:
+    """Raise what was gathered: nothing for none, the error itself for one, a group for more."""
+    gathered = list(problems)
+    if len(gathered) == 1:
+        raise gathered[0]
+    if gathered:
+        raise Problems(message, gathered)
