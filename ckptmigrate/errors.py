@@ -11,6 +11,7 @@ bug of ours and shows its traceback.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 
 class CkptMigrateError(Exception):
@@ -93,7 +94,7 @@ class VerifyError(CkptMigrateError):
 class Problems(ExceptionGroup[CkptMigrateError]):
     """Several errors of ours, found in one pass and reported together."""
 
-    def __new__(cls, message: str, problems: Sequence[CkptMigrateError]) -> Problems:
+    def __new__(cls, message: str, problems: Sequence[CkptMigrateError]) -> Self:
         return super().__new__(cls, message, list(problems))
 
     def derive(self, excs: Sequence[CkptMigrateError], /) -> Problems:  # type: ignore[override]  # only our own errors are ever grouped
@@ -105,11 +106,8 @@ class Problems(ExceptionGroup[CkptMigrateError]):
 
     @property
     def problems(self) -> tuple[CkptMigrateError, ...]:
-        """The errors, flat."""
-        flat: list[CkptMigrateError] = []
-        for problem in self.exceptions:
-            flat.extend(problem.problems if isinstance(problem, Problems) else [problem])
-        return tuple(flat)
+        """The errors, in the order they were found."""
+        return tuple(problem for problem in self.exceptions if isinstance(problem, CkptMigrateError))
 
     def __str__(self) -> str:
         return "\n".join([f"{self.message}:", *(f"  {problem}" for problem in self.problems)])

@@ -238,12 +238,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A set of paths, anchored at the root.
+    r"""A set of paths, anchored at the root.
 
     ``*`` is one segment (or part of one), ``**`` any number of them, ``{name}`` captures a segment
     (or part of one), ``{n:int}`` a number. A pattern that begins with ``name:`` is matched against
-    variables' full names instead of their paths. A literal ``*``, ``{`` or ``\\`` is written with a
-    ``\\`` before it.
+    variables' full names instead of their paths. A literal ``*``, ``{`` or ``\`` is written with a
+    ``\`` before it.
 
     Attributes:
         text: The pattern as written.
