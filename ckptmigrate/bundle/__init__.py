@@ -1,0 +1,53 @@
+"""Checkpoints on disk: the only code that knows their bytes. It needs no TensorFlow.
+
+A bundle is ``PREFIX.index``, a sorted table of what each tensor is and where its bytes are, and one or more
+``PREFIX.data-?????-of-?????`` with the bytes. `find_prefix` finds one, `Bundle` reads it, `write_index` and
+`ShardWriter` write one. What is read is verified before it is used, and errors name the file and the key.
+"""
+
+from ckptmigrate.bundle.checksum import extend_crc, mask_crc, unmask_crc
+from ckptmigrate.bundle.entry import Entry
+from ckptmigrate.bundle.locate import data_path, find_prefix, index_path
+from ckptmigrate.bundle.protos import (
+    BundleEntryProto,
+    BundleHeaderProto,
+    RegisteredSaver,
+    TensorShapeProto,
+    TensorSliceProto,
+    TrackableObjectGraph,
+    VersionDef,
+)
+from ckptmigrate.bundle.reader import Bundle, numpy_dtype
+from ckptmigrate.bundle.slices import WHOLE_AXIS, Box, SliceSpec, decode_slice_key, encode_slice_key, slice_box
+from ckptmigrate.bundle.strings import decode_strings, encode_strings
+from ckptmigrate.bundle.writer import Extent, ShardWriter, write_index
+
+__all__ = [
+    "WHOLE_AXIS",
+    "Box",
+    "Bundle",
+    "BundleEntryProto",
+    "BundleHeaderProto",
+    "Entry",
+    "Extent",
+    "RegisteredSaver",
+    "ShardWriter",
+    "SliceSpec",
+    "TensorShapeProto",
+    "TensorSliceProto",
+    "TrackableObjectGraph",
+    "VersionDef",
+    "data_path",
+    "decode_slice_key",
+    "decode_strings",
+    "encode_slice_key",
+    "encode_strings",
+    "extend_crc",
+    "find_prefix",
+    "index_path",
+    "mask_crc",
+    "numpy_dtype",
+    "slice_box",
+    "unmask_crc",
+    "write_index",
+]

@@ -1,0 +1,328 @@
+"""From what a person names to a checkpoint's prefix, and what to say when there is none."""
+
+# A prefix is text and not a path: pathlib would take the slash off the prefix `dir/` and the dot off `./`.
+# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH123, PTH208
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterable
+
+from ckptmigrate.bundle.table import FOOTER_BYTES, is_table
+from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, raise_all
+
+_STATE_FILE = "checkpoint"
+_MAX_LISTED = 10
+_DATA_NAME = re.compile(r"(?P<prefix>.*)\.data-(?P<shard>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
+_V1_NAME = re.compile(r"(?P<prefix>.*)-\d{5}-of-\d{5}", re.DOTALL)
+_V1_WILDCARD = re.compile(r"(?P<prefix>.*)-\?{5}-of-\d{5}", re.DOTALL)
+_LFS_START = b"version https://git-lfs.github.com/spec/"
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+_ZIP_START = b"PK\x03\x04"
+
+_SAVE_AGAIN = "Load the model in Python, then write a checkpoint with `tf.train.Checkpoint(model=model).save(PREFIX)`"
+_CONVERT_V1 = (
+    "Convert it in TensorFlow: restore it with `tf.compat.v1.train.Saver().restore(session, PREFIX)` and save it again "
+    "with `tf.compat.v1.train.Saver(write_version=tf.compat.v1.train.SaverDef.V2)`"
+)
+
+
+def index_path(prefix: str) -> str:
+    """The index file of a checkpoint. Source: ``MetaFilename`` in tensorflow/core/util/tensor_bundle/naming.cc."""
+    return f"{prefix}.index"
+
+
+def data_path(prefix: str, shard: int, num_shards: int) -> str:
+    """A data file of a checkpoint. Source: ``DataFilename`` in tensorflow/core/util/tensor_bundle/naming.cc."""
+    return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
+
+
+def find_prefix(path: str | os.PathLike[str]) -> str:
+    """The prefix of the checkpoint that a person names.
+
+    Args:
+        path: A prefix, or a directory: the latest checkpoint that its state file names, a SavedModel's variables, or
+            its only checkpoint. Characters that a shell would expand are taken as they are.
+
+    Raises:
+        NotACheckpointError: There is no checkpoint there, or several; says what is there instead.
+    """
+    path = os.fspath(path)
+    if "://" in path:
+        raise NotACheckpointError("not a local path", path, hint="Copy the checkpoint to a local directory first")
+    if os.path.isfile(index_path(path)):
+        return path
+    if os.path.isdir(path):
+        return _find_in_directory(path)
+    if os.path.isfile(path):
+        raise _explain_file(path)
+    raise explain_missing_index(path)
+
+
+def explain_missing_index(prefix: str) -> NotACheckpointError:
+    """What to say of a prefix that has no index: what is there instead, or near it."""
+    directory, name = os.path.split(prefix)
+    if os.path.isdir(prefix):
+        return NotACheckpointError(
+            "a directory, not a prefix", prefix, expected=f"{index_path(prefix)}", hint="Name a checkpoint in it"
+        )
+    if os.path.isfile(prefix):
+        return _explain_file(prefix)
+    names = _list_names(directory)
+    if names is None:
+        return NotACheckpointError(
+            "no checkpoint", prefix, expected=f"{index_path(prefix)}", got=f"no directory {directory or '.'}"
+        )
+    wildcard = _V1_WILDCARD.fullmatch(name)
+    v1_prefix = wildcard["prefix"] if wildcard else name
+    for other in names:
+        v1 = _V1_NAME.fullmatch(other)
+        if v1 and v1["prefix"] == v1_prefix and _is_table_file(os.path.join(directory, other)):
+            return _explain_v1(os.path.join(directory, other))
+    if any((match := _DATA_NAME.fullmatch(other)) and match["prefix"] == name for other in names):
+        return NotACheckpointError(
+            "data files without their index",
+            prefix,
+            expected=index_path(prefix),
+            got="only data files",
+            hint="Copy the .index file too: it says what the data files hold",
+        )
+    near = _by_number(other[: -len(".index")] for other in names if re.fullmatch(_numbered(name), other, re.DOTALL))
+    hint = f"Did you mean {_join(directory, near)}" if near else ""
+    return NotACheckpointError("no checkpoint", prefix, expected=index_path(prefix), got="no such file", hint=hint)
+
+
+def _numbered(name: str) -> str:
+    return re.escape(name) + r"-.*\.index"
+
+
+def refuse_pointer(path: str, head: bytes) -> None:
+    """Refuse a file that only stands for the real one.
+
+    Args:
+        path: The file.
+        head: Its first bytes.
+
+    Raises:
+        NotACheckpointError: It is a git-LFS pointer.
+    """
+    if head.startswith(_LFS_START):
+        raise NotACheckpointError(
+            "git-LFS pointer, not the file itself",
+            path,
+            hint="Run `git lfs pull` in the repository that it is from",
+        )
+
+
+def refuse_missing_shards(prefix: str, paths: Iterable[str]) -> tuple[int, ...]:
+    """The sizes in bytes of a bundle's data files.
+
+    Raises:
+        NotACheckpointError: One is missing, or only stands for the real one.
+        Problems: Several are git-LFS pointers.
+    """
+    paths = tuple(paths)
+    missing: list[str] = []
+    sizes: list[int] = []
+    problems: list[CkptMigrateError] = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                refuse_pointer(path, file.read(len(_LFS_START)))
+            sizes.append(size)
+        except FileNotFoundError:
+            missing.append(path)
+        except OSError as error:
+            problems.append(NotACheckpointError(f"unreadable data file ({error.strerror})", path))
+        except NotACheckpointError as problem:
+            problems.append(problem)
+    if missing:
+        names = ", ".join(missing[:_MAX_LISTED])
+        more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
+        problems.append(
+            NotACheckpointError(
+                "data file missing" if len(missing) == 1 else "data files missing",
+                index_path(prefix),
+                expected=f"{len(paths)} (header)",
+                got=f"{len(paths) - len(missing)}: missing {names}{more}",
+                hint="Copy every file of the checkpoint: the index only says where the values are",
+            )
+        )
+    raise_all(f"{prefix} is not complete", problems)
+    return tuple(sizes)
+
+
+def _explain_file(path: str) -> NotACheckpointError:
+    """What to say of a file that a person named in place of a prefix."""
+    head = _read_head(path)
+    refuse_pointer(path, head)
+    data_name = _DATA_NAME.fullmatch(path)
+    prefix = path.removesuffix(".index") if path.endswith(".index") else data_name["prefix"] if data_name else None
+    if prefix is None and path.endswith(".meta") and os.path.isfile(index_path(path.removesuffix(".meta"))):
+        prefix = path.removesuffix(".meta")
+    if prefix is not None:
+        return NotACheckpointError(
+            "a file of a checkpoint, not its prefix", path, expected="a prefix", hint=f"Use {prefix}"
+        )
+    if os.path.basename(path) == _STATE_FILE and _latest_in_state(path) is not None:
+        return NotACheckpointError(
+            "a directory's state file, not a prefix", path, hint=f"Use {os.path.dirname(path) or '.'}"
+        )
+    if head.startswith(_HDF5_START) or path.endswith((".h5", ".hdf5")):
+        return NotACheckpointError("HDF5 file, not a checkpoint", path, hint=_SAVE_AGAIN)
+    if path.endswith(".keras") or _is_keras_zip(path, head):
+        return NotACheckpointError("Keras archive, not a checkpoint", path, hint=_SAVE_AGAIN)
+    if _is_table_file(path):
+        return _explain_v1(path)
+    return NotACheckpointError(
+        "not a checkpoint", path, expected=f"a prefix, with a file {index_path(path)}", got="a file of another kind"
+    )
+
+
+def _explain_v1(path: str) -> NotACheckpointError:
+    return NotACheckpointError(
+        "TensorFlow V1 checkpoint, which has no .index file",
+        path,
+        expected="the V2 format (.index and .data files)",
+        hint=_CONVERT_V1,
+    )
+
+
+def _find_in_directory(directory: str) -> str:
+    names = _list_names(directory) or []
+    if _STATE_FILE in names:
+        latest = _latest_in_state(os.path.join(directory, _STATE_FILE))
+        if latest is not None:
+            return _resolve_latest(directory, latest, names)
+    variables = os.path.join(directory, "variables", "variables")
+    if os.path.isfile(index_path(variables)):
+        return variables
+    found = [name[: -len(".index")] for name in names if name.endswith(".index")]
+    if len(found) == 1:
+        return os.path.join(directory, found[0])
+    if found:
+        raise NotACheckpointError(
+            "several checkpoints, and no state file that names the latest",
+            directory,
+            got=_join(directory, _by_number(found)),
+            hint="Name one of them",
+        )
+    if "saved_model.pb" in names:
+        raise NotACheckpointError(
+            "SavedModel without variables", directory, expected=index_path(variables), got="no such file"
+        )
+    for name in names:
+        file = os.path.join(directory, name)
+        if _V1_NAME.fullmatch(name) and not _DATA_NAME.fullmatch(name) and _is_table_file(file):
+            raise _explain_v1(file)
+        if name.endswith((".h5", ".hdf5", ".keras")):
+            raise _explain_file(file)
+    raise NotACheckpointError(
+        "no checkpoint in the directory",
+        directory,
+        expected="a file that ends in .index",
+        got=f"{len(names)} other files and directories" if names else "an empty directory",
+    )
+
+
+def _latest_in_state(path: str) -> str | None:
+    """The latest checkpoint that a state file names; None if it is no such file.
+
+    The file is a ``CheckpointState`` in protobuf's text form, of which one field is needed.
+    Source: tensorflow/python/training/checkpoint_state.proto.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = re.search(r'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\\n]|\\.)*)"', file.read(), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if found is None else _unescape(found[1])
+
+
+_ESCAPE = re.compile(r"""\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))""")
+_SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+
+
+def _unescape(text: str) -> str:
+    """A string as protobuf's text form has it, where other bytes than ASCII may be octal escapes."""
+    out = bytearray()
+    end = 0
+    for match in _ESCAPE.finditer(text):
+        out += text[end : match.start()].encode()
+        octal, hexadecimal, character = match.groups()
+        if character:
+            out += _SHORT_ESCAPES.get(character, character).encode()
+        else:
+            out.append((int(octal, 8) if octal else int(hexadecimal, 16)) & 0xFF)
+        end = match.end()
+    out += text[end:].encode()
+    return os.fsdecode(bytes(out))
+
+
+def _resolve_latest(directory: str, latest: str, names: list[str]) -> str:
+    # An absolute path is where the directory was when it was written. If the checkpoint moved, it moved with its state
+    # file, and its name in this directory still says which one it is.
+    candidates = (os.path.join(directory, latest), os.path.join(directory, os.path.basename(latest)))
+    for candidate in candidates:
+        if os.path.isfile(index_path(candidate)):
+            return candidate
+    found = _by_number(name[: -len(".index")] for name in names if name.endswith(".index"))
+    raise NotACheckpointError(
+        "the latest checkpoint is missing",
+        os.path.join(directory, _STATE_FILE),
+        expected=f"{index_path(candidates[0])} (state file)",
+        got=_join(directory, found) if found else "no checkpoint in the directory",
+        hint="Name the checkpoint that you want" if found else "",
+    )
+
+
+def _list_names(directory: str) -> list[str] | None:
+    try:
+        return sorted(os.listdir(directory or "."))
+    except OSError:
+        return None
+
+
+def _by_number(names: Iterable[str]) -> list[str]:
+    """Names with the highest numbers first, numbers compared as numbers."""
+
+    def parts(name: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+    return sorted(names, key=parts, reverse=True)
+
+
+def _join(directory: str, names: list[str]) -> str:
+    listed = ", ".join(os.path.join(directory or ".", name) for name in names[:_MAX_LISTED])
+    return listed if len(names) <= _MAX_LISTED else f"{listed} and {len(names) - _MAX_LISTED} more"
+
+
+def _read_head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(max(len(_LFS_START), 64))
+    except OSError as error:
+        raise NotACheckpointError(f"unreadable file ({error.strerror})", path) from error
+
+
+def _is_table_file(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - FOOTER_BYTES))
+            return is_table(file.read(FOOTER_BYTES))
+    except OSError:
+        return False
+
+
+def _is_keras_zip(path: str, head: bytes) -> bool:
+    if not head.startswith(_ZIP_START):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "model.weights.h5" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
