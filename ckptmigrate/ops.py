@@ -400,7 +400,7 @@ def is_lossless(source: DType, target: DType) -> bool:
 
 def _holds(dtype: DType, value: float) -> bool:
     """Whether a number can be an element, if need be rounded to the nearest float."""
-    if isinstance(value, str) or not math.isfinite(value):
+    if isinstance(value, str) or not _is_finite(value):
         return False
     if dtype is DType.BOOL:
         return value in (0, 1)
@@ -409,6 +409,10 @@ def _holds(dtype: DType, value: float) -> bool:
         return value == int(value) and room[0] <= value <= room[1]
     dtype = _PARTS.get(dtype, dtype)
     return dtype in _FLOATS and abs(value) <= _FLOATS[dtype][1]
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)  # isfinite raises for an int beyond float64
 
 
 def _numpy_dtype(dtype: DType) -> np.dtype[Any]:
@@ -802,7 +806,7 @@ def _read_initial(value: object) -> Literal["template"] | float:
         return "template"
     if value in ("zeros", "ones"):
         return 0.0 if value == "zeros" else 1.0
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
         return value
     raise _UnreadableError("template, zeros, ones, or a finite number")
 

@@ -336,6 +336,7 @@ def test_a_loss_is_told_of_the_first_cast_of_a_chain_that_loses():
         (Fill(0.5), TensorSpec(INT, (2,)), ["initial value: 0.5", "expected a value of int32", "got 0.5"]),
         (Fill(300), TensorSpec(DType.UINT8, ()), ["got 300"]),
         (Fill(1e39), TensorSpec(FLOAT, ()), ["got 1e+39"]),
+        (Fill(10**400), TensorSpec(DType.FLOAT64, ()), ["a value of float64"]),
         (Fill(0.0), TensorSpec(DType.STRING, ()), ["expected a value of string"]),
     ],
 )
