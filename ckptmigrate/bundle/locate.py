@@ -1,7 +1,7 @@
 """From what a person names to a checkpoint's prefix, and what to say when there is none."""
 
 # A prefix is text and not a path: pathlib would take the slash off the prefix `dir/` and the dot off `./`.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH123, PTH208
+# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 

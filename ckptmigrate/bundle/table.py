@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from ckptmigrate.bundle.checksum import extend_crc, mask_crc
 from ckptmigrate.bundle.varint import decode_varint, encode_varint
@@ -77,8 +78,8 @@ def read_table(data: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
     for _ in _read_entries(_read_block(data, meta_handle, footer_at, where), f"{where}, meta-index block"):
         pass  # TensorFlow writes none; walking it verifies it
     previous = b""
-    count = 0
-    for separator, value in _read_entries(_read_block(data, index_handle, footer_at, where), f"{where}, index block"):
+    index = _read_entries(_read_block(data, index_handle, footer_at, where), f"{where}, index block")
+    for count, (separator, value) in enumerate(index):
         block_where = f"{where}, block {count}"
         handle, end = _read_handle(value, 0, block_where)
         if end != len(value):
@@ -197,7 +198,8 @@ def _read_entries(block: bytes, where: str, previous: bytes | None = None) -> It
     except (ValueError, IndexError) as error:
         raise CorruptBundleError(f"unreadable entry: {error}", f"{where}, offset {position}") from None
     # Lookups by key start at restart points, so one that is wrong hides keys from TensorFlow.
-    if restarts[0] != 0 or (end and not unshared.issuperset(restarts)) or (not end and num_restarts > 1):
+    are_ascending = all(low < high for low, high in pairwise(restarts))
+    if restarts[0] != 0 or not are_ascending or (end and not unshared.issuperset(restarts)):
         raise CorruptBundleError("restart points do not lead to whole keys", where)
 
 
