@@ -1,0 +1,125 @@
+"""Which bytes of a new bundle are linked, which are copied, and which are made.
+
+A tensor that does not change stays in its data file, and the file becomes a shard of the new bundle.
+That is worth it while most of the file is still alive: a shard in which dropped tensors take more room
+than what is left is not linked, its live ranges are copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ckptmigrate.bundle import Bundle, Entry, SliceSpec
+from ckptmigrate.matching import Step
+from ckptmigrate.ops import Fill
+from ckptmigrate.plan import Plan
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
+
+Side = Literal["source", "target"]
+Choice = Literal["auto", "link", "compact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tensor (or one slice of a partitioned one) whose bytes are taken as they are.
+
+    Attributes:
+        key: Its key in the new bundle.
+        slice_spec: Which slice of it; None for a whole tensor.
+        side: Whose bytes: the source's, or the target's for a template's initial value.
+        entry: Its entry there.
+    """
+
+    key: Key
+    slice_spec: SliceSpec | None
+    side: Side
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedShard:
+    """A data file that becomes a shard of the new bundle as it is."""
+
+    side: Side
+    shard: int
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where every tensor of the new bundle will be.
+
+    Attributes:
+        linked: The data files that become shards, in the order of their new numbers.
+        in_place: The tensors that stay where they are in those.
+        copied: The tensors whose bytes are copied into the new shard, in the order of the files they are in.
+        made: The steps whose values are computed into the new shard.
+    """
+
+    linked: tuple[LinkedShard, ...]
+    in_place: tuple[Kept, ...]
+    copied: tuple[Kept, ...]
+    made: tuple[Step, ...]
+
+    @property
+    def has_new_shard(self) -> bool:
+        """Whether anything is written but the index. A bundle needs one shard at least."""
+        return bool(self.copied or self.made or not self.linked)
+
+    @property
+    def num_shards(self) -> int:
+        return len(self.linked) + self.has_new_shard
+
+
+def lay_out(plan: Plan, source: Bundle, target: Bundle, choice: Choice) -> Layout:
+    """Decide for every tensor of a plan.
+
+    Args:
+        plan: A plan that fits its two ends.
+        source: The bundle that values come from.
+        target: The bundle of the new model, whose graph the new bundle gets.
+        choice: ``link`` keeps all the source's data files that anything is used of, ``compact`` none,
+            ``auto`` those at least half of whose bytes are used.
+    """
+    bundles: dict[Side, Bundle] = {"source": source, "target": target}
+    kept = list(_kept(plan, bundles))
+    made = tuple(step for step in plan.steps if not _is_kept(step))
+    files: dict[tuple[Side, int], list[Kept]] = {}
+    for item in kept:
+        files.setdefault((item.side, item.entry.shard), []).append(item)
+    linked: list[LinkedShard] = []
+    in_place: list[Kept] = []
+    copied: list[Kept] = []
+    for (side, shard), items in sorted(files.items(), key=lambda file: file[0]):
+        size_bytes = bundles[side].shard_sizes[shard]
+        live_bytes = sum(size for _, size in {(item.entry.offset, item.entry.size_bytes) for item in items})
+        # The template's own files are linked only if nearly all of the new bundle is initial values.
+        forced = choice == "link" and side == "source"
+        if live_bytes and choice != "compact" and (forced or size_bytes - live_bytes <= live_bytes):
+            linked.append(LinkedShard(side, shard, bundles[side].shard_paths[shard], size_bytes))
+            in_place.extend(items)
+        else:
+            copied.extend(sorted(items, key=lambda item: item.entry.offset))
+    return Layout(tuple(linked), tuple(in_place), tuple(copied), made)
+
+
+def _is_kept(step: Step) -> bool:
+    return not step.ops or step.ops == (Fill("template"),)
+
+
+def _kept(plan: Plan, bundles: dict[Side, Bundle]) -> Iterator[Kept]:
+    for step in plan.steps:
+        if not _is_kept(step):
+            continue
+        side: Side = "source" if step.sources else "target"
+        origin = step.sources[0] if step.sources else step.target
+        entry = bundles[side].entries[origin]
+        yield Kept(step.target, None, side, entry)
+        for slice_spec in entry.slices:
+            yield Kept(step.target, slice_spec, side, bundles[side].slice_entries[origin, slice_spec])
+    graph = bundles["target"].entries.get(OBJECT_GRAPH_KEY)
+    if graph is not None:
+        yield Kept(OBJECT_GRAPH_KEY, None, "target", graph)

@@ -1,0 +1,407 @@
+"""The object graph of a checkpoint: who holds which variable, under which names.
+
+A node is a trackable object, an edge the attribute (or list index, or dict key) that leads from one to
+another. **The key of a tensor is not its identity**: a variable can be reached by many walks, and a
+key is only the one that was shortest when the checkpoint was written. So everything here is asked of
+nodes, and a node's identity is all of its paths.
+
+Source: tensorflow/core/protobuf/trackable_object_graph.proto and
+tensorflow/python/checkpoint/graph_view.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from ckptmigrate.errors import CkptMigrateError, GraphError, raise_all
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, Path, TensorSpec, format_path
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from ckptmigrate.bundle import Bundle
+    from ckptmigrate.graph.optimizer import Optimizer
+
+ROOT = 0
+"""The number of the root's node. Source: trackable_object_graph.proto ("The root is node 0")."""
+
+VARIABLE_ROLE = "VARIABLE_VALUE"
+"""The attribute that holds a variable's value. Source: tensorflow/python/trackable/base.py."""
+
+_TABLE_PARTS = ("-keys", "-values")
+"""A lookup table is one attribute in the graph and two tensors in the bundle.
+
+Source: ``StaticHashTable`` and ``DenseHashTable`` in tensorflow/python/ops/lookup_ops.py.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """One entry of an optimizer's ``slot_variables``: node numbers, and the slot's name (``m``, ``momentum``)."""
+
+    variable: int
+    name: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A trackable object.
+
+    Attributes:
+        children: The node each edge leads to, by the edge's label, in the order of the checkpoint.
+        tensors: The key of each tensor that the object saves, by its role: ``VARIABLE_VALUE`` for a
+            variable, ``table-keys`` and ``table-values`` for a lookup table.
+        full_name: The variable's name where it has one, e.g. ``dense_1/kernel``; else empty.
+        slot_records: An optimizer's legacy slot variables.
+    """
+
+    children: Mapping[str, int]
+    tensors: Mapping[str, Key]
+    full_name: str = ""
+    slot_records: tuple[SlotRecord, ...] = ()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether all edges are indices: a list, a tuple, or a dict keyed by numbers."""
+        return bool(self.children) and all(label.isdecimal() for label in self.children)
+
+
+@dataclass(frozen=True)
+class ObjectGraph:
+    """The nodes of a checkpoint, the tensors they hold, and the walks between them.
+
+    Attributes:
+        nodes: The trackable objects; node 0 is the root.
+        specs: Dtype and shape of every tensor but the graph itself, by key.
+        kind: ``object`` for a graph that was stored; ``name`` for one made of the names of a TF1
+            checkpoint, whose segments are the parts of the names.
+    """
+
+    nodes: tuple[Node, ...]
+    specs: Mapping[Key, TensorSpec]
+    kind: Literal["object", "name"] = "object"
+    _where: str = field(default="", compare=False)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> ObjectGraph:
+        """The stored object graph, or the tree of names where none is stored.
+
+        Raises:
+            GraphError: The graph refers to nodes or tensors that are not there.
+        """
+        specs = {key: entry.spec for key, entry in bundle.entries.items() if key != OBJECT_GRAPH_KEY}
+        serialized = bundle.object_graph_bytes()
+        if serialized is None:
+            return _from_names(specs, bundle.prefix)
+        return cls.from_bytes(serialized, specs, where=bundle.prefix)
+
+    @classmethod
+    def from_bytes(cls, serialized: bytes, specs: Mapping[Key, TensorSpec], *, where: str) -> ObjectGraph:
+        """Read a serialized ``TrackableObjectGraph`` whose tensors have these specs.
+
+        Args:
+            serialized: The message's bytes.
+            specs: Dtype and shape of every tensor of the bundle but the graph, by key.
+            where: The checkpoint's name, for messages.
+
+        Raises:
+            GraphError: The bytes are no such message, or it refers to nodes or tensors that are not there.
+        """
+        from google.protobuf.message import DecodeError
+
+        from ckptmigrate.bundle import protos
+
+        message: Any = protos.TrackableObjectGraph()
+        try:
+            message.ParseFromString(serialized)
+        except DecodeError as error:
+            raise GraphError(
+                "unreadable object graph", where, expected="a TrackableObjectGraph message", got=str(error)
+            ) from error
+        problems: list[CkptMigrateError] = []
+        count = len(message.nodes)
+        if not count:
+            problems.append(GraphError("empty object graph", where, expected="a root node", got="no nodes"))
+
+        def known(number: int, what: str) -> bool:
+            if 0 <= number < count:
+                return True
+            problems.append(
+                GraphError(
+                    f"{what} is not a node",
+                    where,
+                    expected=f"a number from 0 to {count - 1} (the object graph has {count} nodes)",
+                    got=str(number),
+                    hint="The checkpoint is damaged; take another copy of it",
+                )
+            )
+            return False
+
+        nodes = []
+        claimed: set[Key] = set()
+        for number, stored in enumerate(message.nodes):
+            children = {
+                child.local_name: child.node_id
+                for child in stored.children
+                if known(child.node_id, f"child `{child.local_name}` of node {number}")
+            }
+            tensors: dict[str, Key] = {}
+            full_name = ""
+            for attribute in stored.attributes:
+                full_name = full_name or attribute.full_name
+                found = _tensors_of(attribute.name, attribute.checkpoint_key, specs)
+                if not found:
+                    problems.append(
+                        GraphError(
+                            "tensor of the object graph is not in the index",
+                            where,
+                            expected=f"key `{attribute.checkpoint_key}` (attribute {attribute.name} of node {number})",
+                            got="no such key",
+                            hint="The checkpoint is incomplete; take another copy of it",
+                        )
+                    )
+                tensors.update(found)
+            claimed.update(tensors.values())
+            records = tuple(
+                SlotRecord(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
+                for slot in stored.slot_variables
+                if known(slot.original_variable_node_id, f"variable of slot `{slot.slot_name}` of node {number}")
+                and known(slot.slot_variable_node_id, f"slot `{slot.slot_name}` of node {number}")
+            )
+            nodes.append(Node(children, tensors, full_name, records))
+        raise_all(f"{where}: the object graph cannot be used", problems)
+        return cls(tuple(nodes), specs, "object", where)
+
+    @cached_property
+    def node_of(self) -> Mapping[Key, int]:
+        """The node that holds each tensor. Keys that no node holds (those of registered savers) are not in it."""
+        return {key: number for number, node in enumerate(self.nodes) for key in node.tensors.values()}
+
+    @cached_property
+    def unowned(self) -> tuple[Key, ...]:
+        """The keys that no node holds, sorted: what registered savers wrote beside the graph."""
+        return tuple(sorted(self.specs.keys() - self.node_of.keys()))
+
+    @cached_property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizers of the graph and what each of their variables is."""
+        from ckptmigrate.graph.optimizer import read_optimizers
+
+        return read_optimizers(self)
+
+    @cached_property
+    def slot_nodes(self) -> frozenset[int]:
+        """The nodes that are optimizer slots."""
+        return frozenset(slot.node for optimizer in self.optimizers for slot in optimizer.slots)
+
+    def child(self, number: int, label: str) -> int | None:
+        """The node that the edge leads to, if there is such an edge."""
+        return self.nodes[number].children.get(label)
+
+    def find(self, path: Path) -> int | None:
+        """The node at the end of a walk from the root, if it can be walked."""
+        number: int | None = ROOT
+        for label in path:
+            if number is None:
+                return None
+            number = self.child(number, label)
+        return number
+
+    def named_children(self, number: int) -> Iterator[tuple[str, int]]:
+        """The edges that say what a child is to its parent: all but bookkeeping.
+
+        Bookkeeping are the flat lists that frameworks keep beside the attributes of a model
+        (``optimizer/_trainable_variables/7``, a SavedModel's ``variables/3``). Their indices shift with
+        every variable that is added, so they identify nothing as long as there is another way.
+        """
+        skipped = self._bookkeeping.get(number, frozenset())
+        for label, child in self.nodes[number].children.items():
+            if label not in skipped:
+                yield label, child
+
+    @cached_property
+    def _bookkeeping(self) -> Mapping[int, frozenset[str]]:
+        edges: dict[int, set[str]] = {}
+        for optimizer in self.optimizers:
+            edges.setdefault(optimizer.node, set()).update(optimizer.bookkeeping)
+        flat = {
+            number
+            for number, node in enumerate(self.nodes)
+            if node.is_list and all(VARIABLE_ROLE in self.nodes[child].tensors for child in node.children.values())
+        }
+        held_by_name = {
+            child for number, node in enumerate(self.nodes) if number not in flat for child in node.children.values()
+        }
+        aliases = {number for number in flat if held_by_name.issuperset(self.nodes[number].children.values())}
+        for number, node in enumerate(self.nodes):
+            for label, child in node.children.items():
+                # A SavedModel repeats a Keras object's children below its `keras_api`.
+                # Source: tensorflow/python/keras/saving/saved_model/constants.py (KERAS_ATTR).
+                if child in aliases or label == "keras_api":
+                    edges.setdefault(number, set()).add(label)
+        return {number: frozenset(labels) for number, labels in edges.items()}
+
+    @cached_property
+    def _tree(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Breadth-first parent and depth of each node along named edges; -1 for what they do not reach."""
+        parents, depths = [-1] * len(self.nodes), [-1] * len(self.nodes)
+        depths[ROOT] = 0
+        queue = deque([ROOT])
+        while queue:
+            number = queue.popleft()
+            for _, child in self.named_children(number):
+                if depths[child] < 0:
+                    depths[child] = depths[number] + 1
+                    parents[child] = number
+                    queue.append(child)
+        return tuple(parents), tuple(depths)
+
+    def has_named_path(self, number: int) -> bool:
+        """Whether a walk along named edges leads to the node."""
+        return self._tree[1][number] >= 0
+
+    def keys_below(self, number: int) -> Iterator[Key]:
+        """The tensors at or below a node, each in one place of the breadth-first tree."""
+        stack = [number]
+        while stack:
+            current = stack.pop()
+            yield from self.nodes[current].tensors.values()
+            stack.extend(child for _, child in self.tree_children(current))
+
+    def climbs(self, number: int, child: int) -> bool:
+        """Whether an edge leads back to an object that holds this one (a ``parent`` attribute)."""
+        parents, depths = self._tree
+        if depths[child] < 0 or depths[child] > depths[number]:
+            return False
+        while number >= 0 and depths[number] > depths[child]:
+            number = parents[number]
+        return number == child
+
+    def tree_children(self, number: int) -> Iterator[tuple[str, int]]:
+        """The edges of the breadth-first tree along named edges: each node below one parent only."""
+        parents, _ = self._tree
+        seen = set()
+        for label, child in self.named_children(number):
+            if parents[child] == number and child not in seen:
+                seen.add(child)
+                yield label, child
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The path that a person would say, for each node; slots have the path of their variable with theirs.
+
+        Short before long, named edges before bookkeeping, ``layer_with_weights-N`` before ``layer-N``.
+        An object that cannot be reached from the root has an empty path.
+        """
+        best: list[Path | None] = [None] * len(self.nodes)
+        # Ties are broken by the order of the checkpoint, so the answer is the same on every run.
+        queue: list[tuple[int, int, int, Path]] = [(0, 0, ROOT, ())]
+        order = 0
+        while queue:
+            cost, _, number, path = heapq.heappop(queue)
+            if best[number] is not None:
+                continue
+            best[number] = path
+            skipped = self._bookkeeping.get(number, frozenset())
+            for label, child in self.nodes[number].children.items():
+                if best[child] is None:
+                    order += 1
+                    heapq.heappush(
+                        queue, (cost + _edge_cost(label, bookkeeping=label in skipped), order, child, (*path, label))
+                    )
+        for optimizer in self.optimizers:
+            for slot in optimizer.slots:
+                if best[slot.node] is None and slot.variable is not None and best[slot.variable] is not None:
+                    best[slot.node] = (*(best[slot.variable] or ()), f"<{slot.kind}>")
+        return tuple(path or () for path in best)
+
+    def all_paths(self, number: int, *, limit: int = 64) -> tuple[Path, ...]:
+        """The walks without a repeated node that lead from the root to a node, shortest first.
+
+        There can be exponentially many, so no more than `limit` are given. Nothing is decided by this
+        list: patterns are matched on the graph itself.
+        """
+        parents: dict[int, list[tuple[str, int]]] = {}
+        for parent, node in enumerate(self.nodes):
+            for label, child in node.children.items():
+                parents.setdefault(child, []).append((label, parent))
+        found: list[Path] = []
+        queue: deque[tuple[int, Path, frozenset[int]]] = deque([(number, (), frozenset([number]))])
+        while queue and len(found) < limit:
+            current, path, seen = queue.popleft()
+            if current == ROOT:
+                found.append(path)
+                continue
+            for label, parent in parents.get(current, ()):
+                if parent not in seen:
+                    queue.append((parent, (label, *path), seen | {parent}))
+        return tuple(found)
+
+    def say(self, number: int) -> str:
+        """A node as people name it: its path as text."""
+        return format_path(self.paths[number])
+
+    def say_key(self, key: Key) -> str:
+        """A tensor as people name it: the path of its node, with the role where it is not a variable's value."""
+        number = self.node_of.get(key)
+        if number is None:
+            return key
+        role = next(role for role, held in self.nodes[number].tensors.items() if held == key)
+        return self.say(number) if role in (VARIABLE_ROLE, "") else f"{self.say(number)} ({role})"
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """The graph for networkx: edges keyed by their label, nodes with ``tensors`` and ``full_name``.
+
+        Slot records are edges from the optimizer to the slot, keyed ``<slot>/<name>/<variable>``.
+        """
+        import networkx as nx
+
+        graph = nx.MultiDiGraph()
+        for number, node in enumerate(self.nodes):
+            graph.add_node(number, tensors=dict(node.tensors), full_name=node.full_name)
+        for number, node in enumerate(self.nodes):
+            graph.add_edges_from((number, child, label) for label, child in node.children.items())
+            graph.add_edges_from(
+                (number, record.slot, f"<slot>/{record.name}/{record.variable}") for record in node.slot_records
+            )
+        return graph
+
+
+def _edge_cost(label: str, *, bookkeeping: bool) -> int:
+    if bookkeeping:
+        return 1_000_000
+    # Keras 2 gives each layer two edges; the one with the position among all layers shifts more easily.
+    return 101 if label.startswith("layer-") else 100
+
+
+def _tensors_of(role: str, key: str, specs: Mapping[Key, TensorSpec]) -> dict[str, Key]:
+    if key in specs:
+        return {role: Key(key)}
+    return {role + part: Key(key + part) for part in _TABLE_PARTS if key + part in specs}
+
+
+def _from_names(specs: Mapping[Key, TensorSpec], where: str) -> ObjectGraph:
+    """The tree of the names of a TF1 checkpoint: ``encoder/layer_0/kernel`` is a walk of three edges."""
+    children: list[dict[str, int]] = [{}]
+    tensors: list[dict[str, Key]] = [{}]
+    names = [""]
+    for key in specs:
+        number = ROOT
+        for segment in key.split("/"):
+            following = children[number].get(segment)
+            if following is None:
+                following = children[number][segment] = len(children)
+                children.append({})
+                tensors.append({})
+                names.append("")
+            number = following
+        tensors[number][VARIABLE_ROLE] = key
+        names[number] = key
+    nodes = tuple(map(Node, children, tensors, names))
+    return ObjectGraph(nodes, specs, "name", where)

@@ -1,0 +1,315 @@
+"""What is exact: the same walk on both sides, and nothing that makes the walk doubtful.
+
+A path through a list says "the third one". It identifies nothing if the list changed: one equal layer
+inserted at index 5 of 12 puts 112 of 199 values into the wrong variable if paths are believed. So an
+index counts only if the sequences of items leave no other reading: equal length, and the item lies on
+the diagonal of *every* best alignment of what the items are; and names that people gave do not say that
+the order changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.spec import Key, format_path
+
+_INDEX = re.compile(r"(?P<family>|layer-|layer_with_weights-)(?P<index>\d+)")
+"""Edges that are positions: list items, and Keras 2's numbered layers.
+
+Source: ``Functional._trackable_children`` in tf_keras ``engine/functional.py``.
+"""
+
+_MOST_ALIGNED = 1000
+"""Longer lists are aligned only if they are equal: alignment is quadratic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A list that leads to nodes on both sides, and why its indices cannot be believed."""
+
+    source: int
+    target: int
+    labels: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExactPairs:
+    """The pairs of nodes that equal walks lead to, those below a doubtful list apart."""
+
+    pairs: Mapping[int, int]
+    tied: tuple[tuple[frozenset[int], frozenset[int]], ...]
+    doubts: tuple[Doubt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The tensors that rules have spoken of, on each side. A list's items that are settled raise no doubt."""
+
+    source: frozenset[Key] = frozenset()
+    target: frozenset[Key] = frozenset()
+
+
+def exact_pairs(source: ObjectGraph, target: ObjectGraph, settled: Settled) -> ExactPairs:
+    """Walk both graphs along equal labels.
+
+    Returns:
+        Target node by source node, for objects as well as variables. Where equal walks lead from one
+        node to several (weights that were tied and are not any more, or the other way round), the
+        nodes are in `tied` and not in `pairs`.
+    """
+    lists = _Lists(source, target, settled)
+    reached, doubts = _walk(lists, {}, named_only=True)
+    # What only a framework's flat list leads to (Keras 3: a layer in a plain list, by way of the
+    # optimizer) is believed if the list's other items stand where they are known to stand.
+    all_reached, more_doubts = _walk(lists, dict(reached), named_only=False)
+    nameless = [(s, t) for s, t in all_reached if not source.has_named_path(s) and not target.has_named_path(t)]
+    pairs, tied = _one_to_one([*reached, *nameless])
+    return ExactPairs(pairs, tied, tuple(dict.fromkeys((*doubts, *more_doubts))))
+
+
+def _one_to_one(
+    reached: Sequence[tuple[int, int]],
+) -> tuple[dict[int, int], tuple[tuple[frozenset[int], frozenset[int]], ...]]:
+    forward: dict[int, set[int]] = {}
+    backward: dict[int, set[int]] = {}
+    for s, t in reached:
+        forward.setdefault(s, set()).add(t)
+        backward.setdefault(t, set()).add(s)
+    pairs: dict[int, int] = {}
+    tied: dict[tuple[frozenset[int], frozenset[int]], None] = {}
+    for s, targets in forward.items():
+        sources = frozenset().union(*(backward[t] for t in targets))
+        if len(targets) == 1 and sources == {s}:
+            pairs[s] = next(iter(targets))
+        else:
+            tied[sources, frozenset(targets)] = None
+    return pairs, tuple(tied)
+
+
+def _walk(
+    lists: _Lists, known: Mapping[int, int], *, named_only: bool
+) -> tuple[dict[tuple[int, int], None], tuple[Doubt, ...]]:
+    """The pairs that equal labels lead to from the roots, and the lists that were not entered."""
+    source, target = lists.source, lists.target
+    reached: dict[tuple[int, int], None] = {(ROOT, ROOT): None}
+    doubts: list[Doubt] = []
+    stack = [(ROOT, ROOT)]
+    while stack:
+        s, t = stack.pop()
+        source_edges, target_edges = (
+            (dict(source.named_children(s)), dict(target.named_children(t)))
+            if named_only
+            else (source.nodes[s].children, target.nodes[t].children)
+        )
+        doubtful: set[str] = set()
+        for doubt in lists.doubts((s, t), source_edges, target_edges, known):
+            doubtful.update(doubt.labels)
+            doubts.append(doubt)
+        for label, s_child in source_edges.items():
+            t_child = target_edges.get(label)
+            if t_child is not None and label not in doubtful and (s_child, t_child) not in reached:
+                reached[s_child, t_child] = None
+                stack.append((s_child, t_child))
+    return reached, tuple(doubts)
+
+
+class _Lists:
+    """Which items of which lists can be believed to be where they were."""
+
+    def __init__(self, source: ObjectGraph, target: ObjectGraph, settled: Settled) -> None:
+        self.source = source
+        self.target = target
+        self.settled = settled
+        self.signatures = _Signatures()
+
+    def doubts(
+        self,
+        pair: tuple[int, int],
+        source_edges: Mapping[str, int],
+        target_edges: Mapping[str, int],
+        known: Mapping[int, int],
+    ) -> Iterator[Doubt]:
+        """What cannot be believed of the lists that two paired nodes are, or hold."""
+        source_families = _families(source_edges)
+        target_families = _families(target_edges)
+        for family in filter(target_families.__contains__, source_families):
+            where = format_path((*self.target.paths[pair[1]], f"{family}N"))
+            left = self._unsettled(self.source, source_families[family], self.settled.source)
+            right = self._unsettled(self.target, target_families[family], self.settled.target)
+            for labels, reason in self._doubts_of(left, right, known):
+                yield Doubt(*pair, tuple(sorted(labels)), f"the list `{where}` {reason}")
+
+    @staticmethod
+    def _unsettled(graph: ObjectGraph, items: Mapping[str, int], settled: frozenset[Key]) -> dict[str, int]:
+        if not settled:
+            return dict(items)
+
+        def is_settled(node: int) -> bool:
+            keys = list(graph.keys_below(node))
+            return bool(keys) and settled.issuperset(keys)
+
+        return {label: node for label, node in items.items() if not is_settled(node)}
+
+    def _doubts_of(
+        self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
+    ) -> Iterator[tuple[set[str], str]]:
+        everything = {*source_items, *target_items}
+        if list(source_items) != list(target_items):
+            if source_items and target_items:
+                yield (
+                    everything,
+                    f"changed length, from {len(source_items)} to {len(target_items)}: an index may mean another item",
+                )
+            return
+        labels = list(source_items)
+        reordered = self._changed_order(source_items, target_items, known)
+        if reordered:
+            yield everything, f"changed order: {reordered}"
+            return
+        left_names = _given_names(self.source, list(source_items.values()))
+        right_names = _given_names(self.target, list(target_items.values()))
+        left = [self.signatures.of(self.source, node) for node in source_items.values()]
+        right = [self.signatures.of(self.target, node) for node in target_items.values()]
+        renamed: dict[int, set[str]] = {}
+        for label, old, new, signature in zip(labels, left_names, right_names, left, strict=True):
+            if old and new and old != new:
+                renamed.setdefault(signature, set()).add(label)
+        swappable = {label for group in renamed.values() if len(group) > 1 for label in group}
+        if swappable:
+            yield swappable, "has equal items whose names all changed: they may have changed order"
+        sure = _surely_diagonal(left, right)
+        # An item that is like none of the other side did not move but changed; its shapes say how.
+        both = set(left) & set(right)
+        unsure = {
+            label
+            for number, label in enumerate(labels)
+            if number not in sure and (left[number] in both or right[number] in both)
+        }
+        if unsure:
+            yield unsure, "changed, with equal items on both sides of the change: one may be new and another gone"
+
+    def _changed_order(
+        self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
+    ) -> str:
+        """How known pairs, or names that people gave, contradict equal positions; empty if they do not."""
+        labels = list(source_items)
+        position = {node: number for number, node in enumerate(target_items.values())}
+        for number, node in enumerate(source_items.values()):
+            if position.get(known.get(node, -1), number) != number:
+                return f"item {labels[number]} is now {labels[position[known[node]]]}"
+        left = _given_names(self.source, list(source_items.values()))
+        right = _given_names(self.target, list(target_items.values()))
+        left_counts, right_counts = Counter(left), Counter(right)
+        right_at = {name: number for number, name in enumerate(right)}
+        for number, name in enumerate(left):
+            if name and left_counts[name] == right_counts[name] == 1 and right_at[name] != number:
+                return f"`{'/'.join(name)}` is now item {labels[right_at[name]]}"
+        return ""
+
+
+def _families(edges: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """The edges that are positions, by what they count, in the order of their numbers."""
+    families: dict[str, list[tuple[int, str, int]]] = {}
+    for label, child in edges.items():
+        found = _INDEX.fullmatch(label)
+        if found:
+            families.setdefault(found["family"], []).append((int(found["index"]), label, child))
+    return {family: {label: child for _, label, child in sorted(items)} for family, items in families.items()}
+
+
+def _given_names(graph: ObjectGraph, items: Sequence[int]) -> list[tuple[str, ...]]:
+    """For each item, what its first variable's full name says beyond what all say and what Keras numbered.
+
+    ``dense_7`` says only that six others were built before, in the same process.
+    """
+    names = [tuple(_first_name(graph, item).split("/")[:-1]) for item in items]
+    shared = 0
+    while all(len(name) > shared for name in names) and len({name[shared] for name in names}) == 1 and len(names) > 1:
+        shared += 1
+    segments = {segment for name in names for segment in name}
+    return [
+        tuple(
+            segment
+            for segment in name[shared:]
+            if not re.search(r"_\d+$", segment) and not any(f"{segment}_{n}" in segments for n in (1, 2))
+        )
+        for name in names
+    ]
+
+
+def _first_name(graph: ObjectGraph, number: int) -> str:
+    """The full name of the first variable at or below a node."""
+    stack = [number]
+    while stack:
+        current = stack.pop()
+        node = graph.nodes[current]
+        if VARIABLE_ROLE in node.tensors:
+            return node.full_name
+        stack.extend(child for _, child in reversed(list(graph.tree_children(current))))
+    return ""
+
+
+class _Signatures:
+    """A number for what an object is: the tensors it holds and, below each label, what its children are.
+
+    Equal numbers mean equal structure, dtypes and shapes, across both graphs. Only the breadth-first
+    tree is looked at, so cycles end and a ``parent`` attribute does not drag the whole model in.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[object, int] = {}
+        self._of: dict[tuple[int, int], int] = {}
+
+    def of(self, graph: ObjectGraph, root: int) -> int:
+        stack = [root]
+        while stack:
+            number = stack[-1]
+            if (id(graph), number) in self._of:
+                stack.pop()
+                continue
+            children = list(graph.tree_children(number))
+            waiting = [child for _, child in children if (id(graph), child) not in self._of]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            tensors = tuple(sorted((role, str(graph.specs[key])) for role, key in graph.nodes[number].tensors.items()))
+            below = tuple(sorted((label, self._of[id(graph), child]) for label, child in children))
+            value = self._numbers.setdefault((tensors, below), len(self._numbers))
+            self._of[id(graph), number] = value
+            stack.pop()
+        return self._of[id(graph), root]
+
+
+def _surely_diagonal(left: Sequence[int], right: Sequence[int]) -> frozenset[int]:
+    """The positions whose items are aligned with each other in every longest alignment of two equal lengths."""
+    count = len(left)
+    if left == right:
+        return frozenset(range(count))
+    if count > _MOST_ALIGNED:
+        return frozenset()
+    # forward[i][j]: the longest alignment of left[:i] with right[:j]; backward: of left[i:] with right[j:].
+    forward = [[0] * (count + 1) for _ in range(count + 1)]
+    backward = [[0] * (count + 1) for _ in range(count + 1)]
+    for i in range(count):
+        for j in range(count):
+            equal = forward[i][j] + 1 if left[i] == right[j] else 0
+            forward[i + 1][j + 1] = max(equal, forward[i][j + 1], forward[i + 1][j])
+    for i in reversed(range(count)):
+        for j in reversed(range(count)):
+            equal = backward[i + 1][j + 1] + 1 if left[i] == right[j] else 0
+            backward[i][j] = max(equal, backward[i + 1][j], backward[i][j + 1])
+    best = forward[count][count]
+    sure = set()
+    for i in range(count):
+        partners = {
+            j for j in range(count) if left[i] == right[j] and forward[i][j] + 1 + backward[i + 1][j + 1] == best
+        }
+        can_be_left_out = any(forward[i][j] + backward[i + 1][j] == best for j in range(count + 1))
+        if partners == {i} and not can_be_left_out:
+            sure.add(i)
+    return frozenset(sure)
