@@ -198,8 +198,8 @@ def _read_entries(block: bytes, where: str, previous: bytes | None = None) -> It
     except (ValueError, IndexError) as error:
         raise CorruptBundleError(f"unreadable entry: {error}", f"{where}, offset {position}") from None
     # Lookups by key start at restart points, so one that is wrong hides keys from TensorFlow.
-    are_ascending = all(low < high for low, high in pairwise(restarts))
-    if restarts[0] != 0 or not are_ascending or (end and not unshared.issuperset(restarts)):
+    are_ascending = restarts[0] == 0 and all(low < high for low, high in pairwise(restarts))
+    if not are_ascending or not (unshared or {0}).issuperset(restarts):
         raise CorruptBundleError("restart points do not lead to whole keys", where)
 
 

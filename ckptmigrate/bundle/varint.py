@@ -27,7 +27,7 @@ def decode_varint(data: Sequence[int], position: int) -> tuple[int, int]:
     """The number at a position, and the position after it.
 
     Raises:
-        ValueError: The bytes end inside the number, or it does not fit in 64 bits.
+        ValueError: The bytes end inside the number, or it is not the shortest form of a 64-bit number.
     """
     value = 0
     for shift in range(0, 7 * MAX_VARINT_BYTES, 7):
@@ -39,6 +39,9 @@ def decode_varint(data: Sequence[int], position: int) -> tuple[int, int]:
         if byte < 0x80:
             if value >> 64:
                 break
+            if not byte and shift:
+                # Every writer gives the shortest form; in a footer, which has no checksum, this finds damage.
+                raise ValueError("a number that is not in its shortest form")
             return value, position
     raise ValueError("a number of more than 64 bits")
 
