@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import mmap
 import os
@@ -40,9 +39,38 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MAX_PROBLEMS = 20
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 22
+_RESIDENT_BYTES = 1 << 24
 
 SliceKey = tuple[Key, SliceSpec]
+
+
+class _MappedShard:
+    """A data file that is mapped, and how much of it may have come into memory.
+
+    The system counts the pages of a mapped file that were looked at as memory of the process until it is short of
+    memory. Giving them back now and then costs little (they are still cached, by the system), and a file of any size
+    passes through a few MB.
+    """
+
+    __slots__ = ("_mapped", "_touched_bytes", "view")
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+        self._touched_bytes = 0
+        self.view = memoryview(mapped)
+
+    def touch(self, size_bytes: int) -> None:
+        """Take note that bytes were looked at."""
+        self._touched_bytes += size_bytes
+        if self._touched_bytes > _RESIDENT_BYTES:
+            self.drop_pages()
+
+    def drop_pages(self) -> None:
+        """Give the memory back; what is looked at again is mapped again."""
+        self._touched_bytes = 0
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +98,7 @@ class Bundle:
     shard_paths: tuple[str, ...]
     shard_sizes: tuple[int, ...]
     _index_digest: bytes = field(repr=False)
-    _views: dict[int, memoryview] = field(default_factory=dict, repr=False)
+    _shards: dict[int, _MappedShard] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, prefix: str | os.PathLike[str]) -> Bundle:
@@ -96,14 +124,7 @@ class Bundle:
         except OSError as error:
             raise NotACheckpointError(f"unreadable index ({error.strerror})", path) from error
         refuse_pointer(path, data)
-        # Hundreds of thousands of new objects, none of them in a cycle, set the collector off again and again.
-        was_collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return cls._from_index(prefix, path, data)
-        finally:
-            if was_collecting:
-                gc.enable()
+        return cls._from_index(prefix, path, data)
 
     @classmethod
     def _from_index(cls, prefix: str, path: str, data: bytes) -> Bundle:
@@ -149,7 +170,16 @@ class Bundle:
 
         A file stays mapped for as long as a view into it lives.
         """
-        self._views.clear()
+        self._shards.clear()
+
+    def drop_pages(self) -> None:
+        """Give back the memory that views of the data files have taken up; the views stay valid.
+
+        `read`, `read_box` and `verify_crc` see to this themselves. Who goes through much of `raw` calls it now and
+        then (every 16 MiB costs a few percent) to stay within a few MB.
+        """
+        for shard in self._shards.values():
+            shard.drop_pages()
 
     def raw(self, key: Key | Entry) -> memoryview:
         """A tensor's bytes as stored, read-only and mapped. Their checksum is not verified.
@@ -170,7 +200,7 @@ class Bundle:
             )
         if not entry.size_bytes:
             return memoryview(b"")
-        return self._shard(entry.shard)[entry.offset : entry.offset + entry.size_bytes]
+        return self._shard(entry.shard).view[entry.offset : entry.offset + entry.size_bytes]
 
     def read_raw(self, key: Key | Entry) -> memoryview:
         """A tensor's bytes as stored, as `raw` gives them, after their checksum is verified.
@@ -188,8 +218,7 @@ class Bundle:
 
         Args:
             key: A tensor's key, or an entry of this bundle.
-            chunk_bytes: How many bytes are looked at before the pages they are in may be dropped again, so that a
-                tensor larger than memory passes through.
+            chunk_bytes: How many bytes are looked at before their memory may be given back.
 
         Raises:
             KeyError: There is no such tensor.
@@ -206,12 +235,15 @@ class Bundle:
             crc = 0
         elif entry.spec.dtype is DType.STRING:
             crc = string_crc(view, entry.spec.num_elements, self._where(entry))
+            self._shard(entry.shard).touch(len(view))
         elif entry.spec.dtype is DType.VARIANT:
             crc = variant_crc(view, entry.spec.num_elements, self._where(entry))
+            self._shard(entry.shard).touch(len(view))
         else:
             crc = 0
             for start in range(0, len(view), chunk_bytes):
                 crc = extend_crc(crc, view[start : start + chunk_bytes])
+                self._shard(entry.shard).touch(min(chunk_bytes, len(view) - start))
         if mask_crc(crc) != entry.crc32c:
             raise CorruptBundleError(
                 "checksum mismatch",
@@ -282,7 +314,10 @@ class Bundle:
         view = self.raw(entry)
         if entry.spec.dtype is not DType.STRING:
             values: npt.NDArray[Any] = np.frombuffer(view, numpy_dtype(entry.spec.dtype)).reshape(seen.shape)
-            return np.array(values[index], order="C")
+            chosen = np.array(values[index], order="C")
+            if chosen.size:
+                self._shard(entry.shard).touch(chosen.nbytes)
+            return chosen
         starts = StringLayout(view, seen.num_elements, self._where(entry)).starts
         numbers = np.arange(seen.num_elements).reshape(seen.shape)[index]
         strings = np.empty(numbers.shape, object)
@@ -331,25 +366,25 @@ class Bundle:
                 hint="It can be moved and renamed, which keeps its bytes, but no operation can change it",
             )
 
-    def _shard(self, shard: int) -> memoryview:
-        view = self._views.get(shard)
-        if view is None:
-            path = self.shard_paths[shard]
+    def _shard(self, number: int) -> _MappedShard:
+        shard = self._shards.get(number)
+        if shard is None:
+            path = self.shard_paths[number]
             try:
                 with Path(path).open("rb") as file:
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
                 raise NotACheckpointError(f"unreadable data file ({error})", path) from error
-            if len(mapped) < self.shard_sizes[shard]:
+            if len(mapped) < self.shard_sizes[number]:
                 raise CorruptBundleError(
                     "data file has become shorter",
                     path,
-                    expected=f"{self.shard_sizes[shard]} bytes (when the checkpoint was opened)",
+                    expected=f"{self.shard_sizes[number]} bytes (when the checkpoint was opened)",
                     got=f"{len(mapped)} bytes",
                 )
             # Two threads may both get here; either's map will do.
-            view = self._views.setdefault(shard, memoryview(mapped))
-        return view
+            shard = self._shards.setdefault(number, _MappedShard(mapped))
+        return shard
 
     def _assemble(self, entry: Entry, box: Box) -> npt.NDArray[Any]:
         """A box of a partitioned tensor, from the parts of its slices that lie in it."""

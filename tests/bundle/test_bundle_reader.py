@@ -146,14 +146,46 @@ def test_reading_one_row_of_a_table_larger_than_memory_takes_only_that_row(make_
     assert bundle.read_box("table", ((rows - 2, rows - 1), (1, 3))).tolist() == [[3, 3]]
 
 
+def test_verifying_and_reading_by_boxes_stays_within_a_few_megabytes(make_raw):
+    rows = 1 << 16
+    prefix = make_raw({b"w": value(dtype=1, shape=shape(rows, 1024), size=rows * 4096, crc32c=0)})
+    with Path(data_path(prefix, 0, 1)).open("r+b") as file:
+        file.truncate(rows * 4096)  # 256 MiB of zeros
+    code = """
+import resource, sys
+from ckptmigrate.bundle import Bundle
+from ckptmigrate.errors import CorruptBundleError
+import numpy
+bundle = Bundle.open(sys.argv[1])
+bundle.read_box("w", ((0, 1), (0, 1)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    bundle.verify_crc("w")
+except CorruptBundleError:
+    pass
+for start in range(0, 65536, 256):
+    bundle.read_box("w", ((start, start + 256), (0, 1024)))
+sys.exit(int((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > 48 << 20))
+"""
+    subprocess.run([sys.executable, "-c", code, prefix], check=True)
+
+
 def test_views_outlive_the_bundle_and_closing_twice_is_harmless(make_bundle):
     bundle = Bundle.open(make_bundle(ARRAYS))
     view = bundle.raw("a/kernel")
+    bundle.drop_pages()
     bundle.close()
     bundle.close()
     assert bytes(view) == ARRAYS["a/kernel"].tobytes()
     assert bundle.read("b/step") == 7
     assert view.readonly
+
+
+def test_a_data_file_that_is_cut_after_opening_is_noticed(make_bundle):
+    bundle = Bundle.open(make_bundle(ARRAYS))
+    Path(bundle.shard_paths[0]).write_bytes(b"x")
+    with pytest.raises(CorruptBundleError, match="has become shorter"):
+        bundle.read("a/kernel")
 
 
 def test_threads_may_read_one_bundle(make_bundle):
