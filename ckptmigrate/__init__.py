@@ -1,3 +1,75 @@
-"""Migrations for TensorFlow and Keras checkpoints."""
+"""Migrations for TensorFlow and Keras checkpoints.
+
+The names below are the public interface. They are imported when they are used: nothing here costs time
+that is not asked for, and only what builds or restores a model imports tensorflow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "ckptmigrate.bundle",
+    "find_prefix": "ckptmigrate.bundle",
+    "ObjectGraph": "ckptmigrate.graph",
+    "build_checkpoint": "ckptmigrate.graph.template",
+    "write_template": "ckptmigrate.graph.template",
+    "Rule": "ckptmigrate.rules",
+    "parse_rulebook": "ckptmigrate.rules",
+    "read_rulebook": "ckptmigrate.rules",
+    "Matching": "ckptmigrate.matching",
+    "match_graphs": "ckptmigrate.matching",
+    "Endpoint": "ckptmigrate.plan",
+    "Plan": "ckptmigrate.plan",
+    "make_plan": "ckptmigrate.plan",
+    "Receipt": "ckptmigrate.apply",
+    "apply_plan": "ckptmigrate.apply",
+    "Report": "ckptmigrate.verify",
+    "verify_checkpoint": "ckptmigrate.verify",
+    "CkptMigrateError": "ckptmigrate.errors",
+    "Problems": "ckptmigrate.errors",
+}
+
+__all__ = [
+    "Bundle",
+    "CkptMigrateError",
+    "Endpoint",
+    "Matching",
+    "ObjectGraph",
+    "Plan",
+    "Problems",
+    "Receipt",
+    "Report",
+    "Rule",
+    "__version__",
+    "apply_plan",
+    "build_checkpoint",
+    "find_prefix",
+    "make_plan",
+    "match_graphs",
+    "parse_rulebook",
+    "read_rulebook",
+    "verify_checkpoint",
+    "write_template",
+]
+
+if TYPE_CHECKING:
+    from ckptmigrate.apply import Receipt, apply_plan
+    from ckptmigrate.bundle import Bundle, find_prefix
+    from ckptmigrate.errors import CkptMigrateError, Problems
+    from ckptmigrate.graph import ObjectGraph
+    from ckptmigrate.graph.template import build_checkpoint, write_template
+    from ckptmigrate.matching import Matching, match_graphs
+    from ckptmigrate.plan import Endpoint, Plan, make_plan
+    from ckptmigrate.rules import Rule, parse_rulebook, read_rulebook
+    from ckptmigrate.verify import Report, verify_checkpoint
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

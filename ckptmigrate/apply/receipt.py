@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +65,7 @@ def make_receipt(plan: Plan, shards: tuple[ShardReceipt, ...], entries: list[Ent
         plan.digest,
         _end(plan.source),
         _end(plan.target),
-        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         shards,
         {entry.key: f"crc32c:{unmask_crc(entry.crc32c):08x}" for entry in entries if not entry.slices},
     )

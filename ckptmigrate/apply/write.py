@@ -7,25 +7,36 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptmigrate.apply.layout import Choice, Kept, Layout, Side, lay_out
 from ckptmigrate.apply.link import LinkChoice, link_file
 from ckptmigrate.apply.receipt import Receipt, ShardReceipt, make_receipt, receipt_path
-from ckptmigrate.bundle import Box, Bundle, Entry, Extent, ShardWriter, SliceSpec, data_path, index_path, write_index
+from ckptmigrate.bundle import (
+    Box,
+    Bundle,
+    Entry,
+    Extent,
+    ShardWriter,
+    SliceSpec,
+    data_path,
+    encode_strings,
+    index_path,
+    write_index,
+)
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, raise_all
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import compute
 from ckptmigrate.plan import Endpoint, Plan, check_plan
-from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, TensorSpec
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 # A prefix is text and not a path: pathlib would take a slash off its end and the dot off `./`.
-# ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH118, PTH119, PTH120, PTH202, PTH208
+# ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH118, PTH119, PTH120, PTH208
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a tensor is in memory at a time."""
@@ -42,7 +53,7 @@ def apply_plan(
     link: LinkChoice = "auto",
     layout: Choice = "auto",
     overwrite: bool = False,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress | None = None,
 ) -> Receipt:
     """Write the checkpoint that a plan describes. TensorFlow is not needed.
 
@@ -73,7 +84,8 @@ def apply_plan(
         _check_output(out, source, target, overwrite=overwrite)
         decided = lay_out(plan, source, target, layout)
         with _scratch(out) as scratch:
-            return _write(plan, decided, source, target, out, scratch, link, on_progress)
+            bundles: dict[Side, Bundle] = {"source": source, "target": target}
+            return _Writing(plan, decided, bundles, os.path.join(scratch, "new"), on_progress).run(out, link)
 
 
 def _specs(bundle: Bundle) -> dict[Key, TensorSpec]:
@@ -161,110 +173,106 @@ def _remove_empty(directories: list[Path]) -> None:
             path.rmdir()
 
 
-def _write(
-    plan: Plan,
-    decided: Layout,
-    source: Bundle,
-    target: Bundle,
-    out: str,
-    scratch: str,
-    link: LinkChoice,
-    on_progress: Progress,
-) -> Receipt:
-    temporary = os.path.join(scratch, "new")
-    count = decided.num_shards
-    shards: list[ShardReceipt] = []
+class _Writing:
+    """One bundle on its way to the disk, under a temporary prefix."""
 
-    def add_shard(number: int, how: str) -> None:
-        path = data_path(temporary, number, count)
-        name = os.path.basename(data_path(out, number, count))
-        shards.append(ShardReceipt(name, os.path.getsize(path), how))  # type: ignore[arg-type]  # one of its words
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        bundles: Mapping[Side, Bundle],
+        temporary: str,
+        on_progress: Progress | None,
+    ) -> None:
+        self.plan = plan
+        self.layout = layout
+        self.bundles = bundles
+        self.temporary = temporary
+        self.tell = on_progress
+        self.done_bytes = 0
+        made = sum(bundles["target"].entries[step.target].size_bytes for step in layout.made)
+        self.total_bytes = made + sum(kept.entry.size_bytes for kept in layout.copied)
+        self.entries: list[Entry] = []
+        self.slices: dict[tuple[Key, SliceSpec], Entry] = {}
+        self.shards: list[ShardReceipt] = []
 
-    for number, linked in enumerate(decided.linked):
-        add_shard(number, link_file(linked.path, data_path(temporary, number, count), link))
-    number_of = {(linked.side, linked.shard): number for number, linked in enumerate(decided.linked)}
-    placed: list[tuple[Kept, int, Extent]] = [
-        (
-            kept,
-            number_of[kept.side, kept.entry.shard],
-            Extent(kept.entry.offset, kept.entry.size_bytes, kept.entry.crc32c),
-        )
-        for kept in decided.in_place
-    ]
-    made: list[Entry] = []
-    new = count - 1
-    if decided.has_new_shard:
-        with ShardWriter(data_path(temporary, new, count)) as writer:
-            progress = _Meter(decided, target, on_progress)
-            placed += [(kept, new, extent) for kept, extent in _copy(decided, source, target, writer, progress)]
-            made = [_make(step, source, target, writer, new, progress) for step in decided.made]
-        add_shard(new, "new")
-    entries = [*made]
-    slices: dict[tuple[Key, SliceSpec], Entry] = {}
-    for kept, shard, extent in placed:
-        parts = kept.entry.slices
-        entry = Entry(kept.key, kept.entry.spec, shard, extent.offset, extent.size_bytes, extent.crc32c, parts)
-        if kept.slice_spec is None:
-            entries.append(entry)
-        else:
-            slices[kept.key, kept.slice_spec] = entry
-    write_index(index_path(temporary), entries, count, slices)
-    receipt = make_receipt(plan, tuple(shards), sorted(entries, key=lambda entry: entry.key))
-    Path(receipt_path(temporary)).write_bytes(receipt.to_json())
-    _put_in_place(temporary, out, count)
-    return receipt
-
-
-class _Meter:
-    """Counts bytes written for whoever watches."""
-
-    def __init__(self, decided: Layout, target: Bundle, on_progress: Progress) -> None:
-        made = sum(target.entries[step.target].size_bytes for step in decided.made)
-        self._total = made + sum(kept.entry.size_bytes for kept in decided.copied)
-        self._done = 0
-        self._tell = on_progress
-
-    def add(self, size_bytes: int) -> None:
-        self._done += size_bytes
-        self._tell(self._done, self._total)
-
-
-def _copy(
-    decided: Layout, source: Bundle, target: Bundle, writer: ShardWriter, progress: _Meter
-) -> Iterator[tuple[Kept, Extent]]:
-    """Copy live ranges within the kernel; a range that several keys share is copied once."""
-    with contextlib.ExitStack() as files:
-        descriptors: dict[tuple[Side, int], int] = {}
-        extents: dict[tuple[Side, int, int, int], Extent] = {}
-        for kept in decided.copied:
+    def run(self, out: str, link: LinkChoice) -> Receipt:
+        count = self.layout.num_shards
+        for linked in self.layout.linked:
+            number = len(self.shards)
+            how = link_file(linked.path, data_path(self.temporary, number, count), link)
+            self.shards.append(ShardReceipt(os.path.basename(data_path(out, number, count)), linked.size_bytes, how))
+        number_of = {(linked.side, linked.shard): number for number, linked in enumerate(self.layout.linked)}
+        for kept in self.layout.in_place:
             entry = kept.entry
-            place = (kept.side, entry.shard)
-            extent = extents.get((*place, entry.offset, entry.size_bytes))
-            if extent is None:
-                if place not in descriptors:
-                    bundle = source if kept.side == "source" else target
-                    descriptors[place] = os.open(bundle.shard_paths[entry.shard], os.O_RDONLY)
-                    files.callback(os.close, descriptors[place])
-                extent = writer.copy_range(descriptors[place], entry.offset, entry.size_bytes, entry.crc32c)
-                extents[(*place, entry.offset, entry.size_bytes)] = extent
-                progress.add(entry.size_bytes)
-            yield kept, extent._replace(crc32c=entry.crc32c)
+            extent = Extent(entry.offset, entry.size_bytes, entry.crc32c)
+            self.place(kept, number_of[kept.side, entry.shard], extent)
+        if self.layout.has_new_shard:
+            with ShardWriter(data_path(self.temporary, count - 1, count)) as writer:
+                self.copy(writer)
+                for step in self.layout.made:
+                    self.make(step, writer)
+            name = os.path.basename(data_path(out, count - 1, count))
+            self.shards.append(ShardReceipt(name, writer.size_bytes, "new"))
+        write_index(index_path(self.temporary), self.entries, count, self.slices)
+        receipt = make_receipt(self.plan, tuple(self.shards), sorted(self.entries, key=lambda entry: entry.key))
+        Path(receipt_path(self.temporary)).write_bytes(receipt.to_json())
+        _put_in_place(self.temporary, out, count)
+        return receipt
 
+    def place(self, kept: Kept, shard: int, extent: Extent) -> None:
+        entry = Entry(
+            kept.key, kept.entry.spec, shard, extent.offset, extent.size_bytes, kept.entry.crc32c, kept.entry.slices
+        )
+        if kept.slice_spec is None:
+            self.entries.append(entry)
+        else:
+            self.slices[kept.key, kept.slice_spec] = entry
 
-def _make(step: Step, source: Bundle, target: Bundle, writer: ShardWriter, shard: int, progress: _Meter) -> Entry:
-    """Compute a step's values, a block at a time. What is read of the source is checked against its CRC."""
-    wanted = target.entries[step.target].spec
-    for key in step.sources:
-        source.verify_crc(key)
-    sources = [_Stored(source, source.entries[key]) for key in step.sources]
-    specs = tuple(stored.spec for stored in sources) or (wanted,)
-    writer.begin()
-    for block in compute(step.ops, sources, specs, block_bytes=BLOCK_BYTES):
-        data = block.reshape(-1).view("u1").data
-        writer.write(data)
-        progress.add(data.nbytes)
-    extent = writer.end()
-    return Entry(step.target, wanted, shard, extent.offset, extent.size_bytes, extent.crc32c)
+    def copy(self, writer: ShardWriter) -> None:
+        """Copy live ranges within the kernel; a range that several keys share is copied once."""
+        with contextlib.ExitStack() as files:
+            descriptors: dict[tuple[Side, int], int] = {}
+            extents: dict[tuple[Side, int, int, int], Extent] = {}
+            for kept in self.layout.copied:
+                entry = kept.entry
+                file = (kept.side, entry.shard)
+                extent = extents.get((*file, entry.offset, entry.size_bytes))
+                if extent is None:
+                    if file not in descriptors:
+                        path = self.bundles[kept.side].shard_paths[entry.shard]
+                        descriptors[file] = os.open(path, os.O_RDONLY)
+                        files.callback(os.close, descriptors[file])
+                    extent = writer.copy_range(descriptors[file], entry.offset, entry.size_bytes, entry.crc32c)
+                    extents[(*file, entry.offset, entry.size_bytes)] = extent
+                    self.progress(entry.size_bytes)
+                self.place(kept, self.layout.num_shards - 1, extent)
+
+    def make(self, step: Step, writer: ShardWriter) -> None:
+        """Compute a step's values, a block at a time. What is read of the source is checked against its CRC."""
+        wanted = self.bundles["target"].entries[step.target].spec
+        source = self.bundles["source"]
+        for key in step.sources:
+            source.verify_crc(key)
+        stored = [_Stored(source, source.entries[key]) for key in step.sources]
+        specs = tuple(item.spec for item in stored) or (wanted,)
+        blocks = compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES)
+        if wanted.dtype is DType.STRING:
+            data, crc = encode_strings([value for block in blocks for value in block])
+            extent = writer.append(data, crc)
+        else:
+            writer.begin()
+            for block in blocks:
+                writer.write(block.view("u1").data)
+                self.progress(block.nbytes)
+            extent = writer.end()
+        shard = self.layout.num_shards - 1
+        self.entries.append(Entry(step.target, wanted, shard, extent.offset, extent.size_bytes, extent.crc32c))
+
+    def progress(self, size_bytes: int) -> None:
+        self.done_bytes += size_bytes
+        if self.tell is not None:
+            self.tell(self.done_bytes, self.total_bytes)
 
 
 class _Stored:

@@ -1,7 +1,17 @@
 """What of the source leads to what of the target: by rule, or because it is exact; the rest is asked."""
 
-from ckptmigrate.matching.match import match
+from ckptmigrate.matching.difference import Difference, find_difference
+from ckptmigrate.matching.match import match_graphs
 from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
-from ckptmigrate.matching.walk import nodes_matching
 
-__all__ = ["Drop", "Matching", "Question", "Status", "Step", "Unmatched", "match", "nodes_matching"]
+__all__ = [
+    "Difference",
+    "Drop",
+    "Matching",
+    "Question",
+    "Status",
+    "Step",
+    "Unmatched",
+    "find_difference",
+    "match_graphs",
+]

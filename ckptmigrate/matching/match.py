@@ -18,7 +18,7 @@ _SHOWN = 3
 """So many problems of one rule are told one by one; the rest are counted."""
 
 
-def match(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = ()) -> Matching:
+def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = ()) -> Matching:
     """Say for every tensor of both sides where it goes or comes from, or that it is open.
 
     Args:
@@ -41,7 +41,7 @@ def match(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = ()) -> 
 
 @dataclass(slots=True)
 class _Matcher:
-    """What is known so far. It lives for one call of `match`."""
+    """What is known so far. It lives for one call of `match_graphs`."""
 
     source: ObjectGraph
     target: ObjectGraph

@@ -1,0 +1,1 @@
+"""Plans, bundles, differences and proofs for people: pure functions of values."""

@@ -1,0 +1,427 @@
+"""The command line: arguments in, messages and exit statuses out. Nothing else prints.
+
+Exit statuses: 0 done, 1 a check failed or a plan has open ends, 2 bad input. Errors of ours become
+messages; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ckptmigrate import __version__
+from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, Problems
+
+if TYPE_CHECKING:
+    from ckptmigrate.bundle import Bundle
+    from ckptmigrate.graph import ObjectGraph
+    from ckptmigrate.plan import Endpoint, Plan
+
+_PATIENCE_S = 2.0
+"""What takes longer shows that it goes on."""
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except (CkptMigrateError, Problems) as error:
+        click.echo(f"ckptmigrate: {error}", err=True)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_examples(
+        "ckptmigrate demo",
+        "ckptmigrate inspect ckpts/run-12",
+        "ckptmigrate plan ckpts/run-12 --target my.models:build --rules rules.yaml --out plan.json",
+        "ckptmigrate apply plan.json --out migrated/ckpt",
+        "ckptmigrate verify migrated/ckpt --target my.models:build --plan plan.json",
+    ),
+)
+@click.version_option(__version__, prog_name="ckptmigrate")
+def cli() -> None:
+    """Migrate TensorFlow and Keras checkpoints when their model has changed.
+
+    A PREFIX is a checkpoint's prefix, or a directory: its latest checkpoint, or a SavedModel's
+    variables. A TARGET is the same, or a model: `package.module:factory` or `path/to/file.py:factory`,
+    where the factory takes no arguments and returns a tf.train.Checkpoint, a trackable, or a dict of
+    trackables.
+    """
+
+
+@cli.command(epilog=_examples("ckptmigrate inspect ckpts/run-12", "ckptmigrate inspect saved_model/ --json"))
+@click.argument("prefix")
+@_JSON
+def inspect(prefix: str, *, as_json: bool) -> None:
+    """Show what a checkpoint holds: variables, shapes, optimizer state, data files."""
+    from ckptmigrate.report.text import bundle_lines, inspect_tree
+
+    with _open(prefix) as bundle:
+        graph = _graph(bundle)
+        if as_json:
+            from ckptmigrate.report.data import inspect_data
+
+            _print_json(inspect_data(bundle, graph))
+            return
+        _print([inspect_tree(bundle, graph)])
+        _print(bundle_lines(bundle, graph))
+
+
+@cli.command(epilog=_examples("ckptmigrate diff ckpts/run-12 migrated/ckpt"))
+@click.argument("source")
+@click.argument("target")
+@_JSON
+def diff(source: str, target: str, *, as_json: bool) -> None:
+    """Show what two checkpoints do not share: only here, only there, moved, reshaped."""
+    from ckptmigrate.matching import find_difference
+    from ckptmigrate.report.text import difference_lines
+
+    with _open(source) as theirs, _open(target) as ours:
+        source_graph, target_graph = _graph(theirs), _graph(ours)
+        found = find_difference(
+            source_graph,
+            target_graph,
+            {key: entry.crc32c for key, entry in theirs.entries.items()},
+            {key: entry.crc32c for key, entry in ours.entries.items()},
+        )
+        if as_json:
+            _print_json(found)
+        else:
+            _print(difference_lines(found, source_graph, target_graph))
+
+
+@cli.command(
+    epilog=_examples(
+        "ckptmigrate template my.models:build --out templates/v2",
+        "ckptmigrate template src/model.py:make --out templates/v2",
+    )
+)
+@click.argument("factory", metavar="MODULE:FACTORY")
+@click.option("--out", required=True, metavar="PREFIX", help="Where the template is written.")
+@_OVERWRITE
+@_JSON
+def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
+    """Build a model and write its fresh checkpoint: the layout that a plan leads to."""
+    from ckptmigrate.graph.template import is_factory, write_template
+
+    if not is_factory(factory):
+        raise click.UsageError(f"{factory}: not MODULE:FACTORY, e.g. my.models:build or src/model.py:build")
+    with _patience("building the model"):
+        written = write_template(factory, out, overwrite=overwrite)
+    _warn(written.warnings)
+    with _open(out) as bundle:
+        count = len(_graph(bundle).specs)
+    if as_json:
+        _print_json({"prefix": out, "tensors": count, "warnings": written.warnings})
+    else:
+        _print([f"{out}: {count} tensors"])
+
+
+@cli.command(
+    epilog=_examples(
+        "ckptmigrate plan ckpts/run-12 --target my.models:build --out plan.json",
+        "ckptmigrate plan ckpts/run-12 --target templates/v2 --rules rules.yaml --init-new --out plan.json",
+    )
+)
+@click.argument("source")
+@click.option("--target", required=True, help="The new model, or a checkpoint of it.")
+@click.option("--rules", "rule_files", multiple=True, metavar="FILE", help="A rule file; may be given several times.")
+@click.option("--out", metavar="PLAN", help="Where the plan is written, e.g. plan.json.")
+@click.option("--init-new", is_flag=True, help="Targets that nothing leads to keep the template's values.")
+@click.option("--drop-unused", is_flag=True, help="Sources that lead nowhere are dropped, each listed.")
+@click.option("--yes-proposed", is_flag=True, help="Take what is proposed.")
+@_JSON
+def plan(
+    source: str,
+    target: str,
+    *,
+    rule_files: tuple[str, ...],
+    out: str | None,
+    init_new: bool,
+    drop_unused: bool,
+    yes_proposed: bool,
+    as_json: bool,
+) -> None:
+    """Find what leads from a checkpoint to a new model, and write it down.
+
+    Without rules, only what is exact is decided. Exit status 1 if anything is left open. The template
+    of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
+    """
+    from ckptmigrate.matching import match_graphs
+    from ckptmigrate.plan import make_plan
+    from ckptmigrate.report.text import plan_summary, plan_tree
+    from ckptmigrate.rules import read_rulebook
+
+    rulebook = tuple(rule for file in rule_files for rule in read_rulebook(file))
+    with _open(source) as theirs, _target(target, out) as (ours, factory):
+        source_graph, target_graph = _graph(theirs), _graph(ours)
+        made = make_plan(
+            _end(theirs),
+            _end(ours, factory),
+            match_graphs(source_graph, target_graph, rulebook),
+            init_new=init_new,
+            drop_unused=drop_unused,
+            yes_proposed=yes_proposed,
+        )
+        text = made.to_json()
+        if out is not None:
+            _write_file(out, text)
+        if as_json:
+            click.echo(text.decode())
+        else:
+            _print([plan_tree(made, source_graph, target_graph), *plan_summary(made, source_graph, target_graph)])
+            if out is not None:
+                _print([f"written to {out}"])
+    raise click.exceptions.Exit(0 if made.is_complete else 1)
+
+
+@cli.command(
+    epilog=_examples(
+        "ckptmigrate apply plan.json --out migrated/ckpt",
+        "ckptmigrate apply plan.json --out /other/disk/ckpt --link copy",
+    )
+)
+@click.argument("plan_file", metavar="PLAN")
+@click.option("--out", required=True, metavar="PREFIX", help="The new checkpoint.")
+@click.option(
+    "--link",
+    type=click.Choice(["auto", "reflink", "hard", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How unchanged data files become the new checkpoint's; auto takes the first that works here.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "link", "compact"]),
+    default="auto",
+    show_default=True,
+    help="Link data files whole, or copy what is used of them; auto links if at least half is used.",
+)
+@_OVERWRITE
+@_JSON
+def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, as_json: bool) -> None:
+    """Write the checkpoint that a plan describes. Never imports tensorflow, never touches the source."""
+    from ckptmigrate.apply import apply_plan
+
+    made = _read_plan(plan_file)
+    with _progress("writing") as on_progress:
+        receipt = apply_plan(
+            made, out, where=plan_file, link=link, layout=layout, overwrite=overwrite, on_progress=on_progress
+        )
+    if as_json:
+        click.echo(receipt.to_json().decode())
+    else:
+        how = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
+        click.echo(f"{out}: {len(receipt.tensors)} tensors in {len(receipt.shards)} data files ({how})")
+        click.echo(f"{out}.ckptmigrate.json: the receipt")
+
+
+@cli.command(
+    epilog=_examples(
+        "ckptmigrate verify migrated/ckpt --target my.models:build --plan plan.json",
+        "ckptmigrate verify migrated/ckpt --target templates/v2",
+    )
+)
+@click.argument("prefix")
+@click.option("--target", required=True, help="The new model, or a checkpoint of it.")
+@click.option("--plan", "plan_file", metavar="PLAN", help="The plan that it was made by: checks every tensor's origin.")
+@_JSON
+def verify(prefix: str, target: str, *, plan_file: str | None, as_json: bool) -> None:
+    """Prove that a checkpoint is what a model asks for: structure, checksums, restore in TensorFlow."""
+    from ckptmigrate.bundle import find_prefix
+    from ckptmigrate.graph.template import is_factory
+    from ckptmigrate.report.text import report_lines
+    from ckptmigrate.verify import verify_checkpoint
+
+    made = None if plan_file is None else _read_plan(plan_file)
+    with _patience("verifying"):
+        report = verify_checkpoint(
+            find_prefix(prefix), target if is_factory(target) else find_prefix(target), plan=made
+        )
+    if as_json:
+        _print_json(report.to_data())
+    else:
+        _print(report_lines(report))
+    raise click.exceptions.Exit(0 if report.passed else 1)
+
+
+@cli.command(epilog=_examples("ckptmigrate schema rules > rules.schema.json"))
+@click.argument("name", type=click.Choice(["plan", "rules"]))
+def schema(name: str) -> None:
+    """Print the JSON Schema of rule files or plans, for editors and programs."""
+    from importlib.resources import files
+
+    click.echo(files("ckptmigrate.schemas").joinpath(f"{name}-1.json").read_text(encoding="utf-8"), nl=False)
+
+
+@cli.command(epilog=_examples("ckptmigrate demo", "ckptmigrate demo --folder /tmp/demo"))
+@click.option("--folder", metavar="DIR", help="Where the files are left; a new temporary folder if not given.")
+def demo(folder: str | None) -> None:
+    """Migrate a real checkpoint, step by step: save, plan, apply, verify."""
+    from ckptmigrate.demo import run_demo
+
+    run_demo(folder, click.echo)
+
+
+# What the commands share.
+
+
+def _open(path: str) -> Bundle:
+    from ckptmigrate.bundle import Bundle, find_prefix
+
+    return Bundle.open(find_prefix(path))
+
+
+def _graph(bundle: Bundle) -> ObjectGraph:
+    from ckptmigrate.graph import ObjectGraph
+
+    return ObjectGraph.from_bundle(bundle)
+
+
+def _end(bundle: Bundle, factory: str = "") -> Endpoint:
+    from ckptmigrate.plan import Endpoint
+
+    return Endpoint(os.path.abspath(bundle.prefix), bundle.fingerprint, factory)  # noqa: PTH100  # a prefix is no path
+
+
+@contextmanager
+def _target(target: str, plan_out: str | None) -> Iterator[tuple[Bundle, str]]:
+    """The target's bundle: the one named, or the template of the model named, kept beside the plan."""
+    from ckptmigrate.graph.template import is_factory, write_template
+
+    if not is_factory(target):
+        with _open(target) as bundle:
+            yield bundle, ""
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ckptmigrate-") as scratch:
+        prefix = str(Path(scratch) / "template") if plan_out is None else str(Path(plan_out).with_suffix(".template"))
+        with _patience("building the model"):
+            written = write_template(target, prefix, overwrite=True)
+        _warn(written.warnings)
+        with _open(prefix) as bundle:
+            yield bundle, target
+
+
+def _read_plan(path: str) -> Plan:
+    from ckptmigrate.plan import Plan
+
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise PlanError(
+            "cannot read the plan",
+            path,
+            got=str(error.strerror),
+            hint="Make one with `ckptmigrate plan ... --out PLAN`",
+        ) from error
+    return Plan.from_json(text, where=path)
+
+
+def _write_file(path: str, data: bytes) -> None:
+    place = Path(path)
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(place)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError("cannot be written", path, got=str(error.strerror), hint="Choose another place") from error
+
+
+def _print_json(data: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(data), indent=1).decode())
+
+
+def _print(items: Iterable[object]) -> None:
+    from rich.console import Console
+
+    # A pipe has no width: what reads it wants whole lines.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
+    for item in items:
+        console.print(item)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@contextmanager
+def _patience(what: str) -> Iterator[None]:
+    """Say what is going on where the amount of work is not known, on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on a terminal, for what takes longer than people wait in silence."""
+    started = time.monotonic()
+    bar: Any = None
+    task: Any = None
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal bar, task
+        if bar is None:
+            if time.monotonic() - started < _PATIENCE_S or not sys.stderr.isatty():
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+            bar = Progress(
+                what,
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            bar.start()
+            task = bar.add_task(what, total=total_bytes)
+        bar.update(task, completed=done_bytes)
+
+    try:
+        yield on_progress
+    finally:
+        if bar is not None:
+            bar.stop()

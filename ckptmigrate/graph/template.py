@@ -1,0 +1,248 @@
+"""From a live model to a template: a checkpoint of the new model with its fresh initial values.
+
+This is one of the two places that import tensorflow. The model's code is the user's: what it raises is
+told with its own traceback, because the mistake is there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ckptmigrate.errors import OutputError, TemplateError
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What was built and written.
+
+    Attributes:
+        prefix: The template's prefix.
+        checkpoint: The live ``tf.train.Checkpoint``.
+        warnings: What a person should know before relying on it, in words.
+    """
+
+    prefix: str
+    checkpoint: Any
+    warnings: tuple[str, ...]
+
+
+def is_factory(target: str) -> bool:
+    """Whether a TARGET names a factory (``package.module:factory``, ``file.py:factory``) and not a checkpoint."""
+    module, separator, name = target.rpartition(":")
+    return bool(separator and module and name.isidentifier()) and not os.path.exists(f"{target}.index")  # noqa: PTH110
+
+
+def build_checkpoint(target: str) -> Any:
+    """Call a factory and make a ``tf.train.Checkpoint`` of what it returns.
+
+    Args:
+        target: ``package.module:factory`` or ``path/to/file.py:factory``. The factory takes no
+            arguments and returns a ``tf.train.Checkpoint``, a trackable, or a dict of trackables.
+
+    Raises:
+        TemplateError: The factory is not there, raises, or returns something else.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    factory = _load(target)
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise TemplateError(
+            "tensorflow cannot be imported", target, got=str(error), hint="Install tensorflow to build a model"
+        ) from error
+    try:
+        built = factory()
+    except Exception as error:
+        raise TemplateError(
+            "the factory raised",
+            target,
+            expected="a model",
+            got=f"{type(error).__name__}: {error} ({_place(error)})",
+            hint="Call the factory in Python to see the whole traceback",
+        ) from error
+    if isinstance(built, tf.train.Checkpoint):
+        return built
+    trackable = tf.__internal__.tracking.Trackable
+    if isinstance(built, dict) and built and all(isinstance(value, trackable) for value in built.values()):
+        return tf.train.Checkpoint(**built)
+    if isinstance(built, trackable):
+        return tf.train.Checkpoint(built)
+    raise TemplateError(
+        "the factory returned no trackable",
+        target,
+        expected="a tf.train.Checkpoint, a trackable (a model), or a dict of trackables",
+        got=_describe(built),
+    )
+
+
+def write_template(target: str, out: str, *, overwrite: bool = False) -> Template:
+    """Build the model and write its fresh checkpoint.
+
+    Args:
+        target: The factory; see `build_checkpoint`.
+        out: The template's prefix.
+        overwrite: Replace a checkpoint that is there.
+
+    Raises:
+        TemplateError: The model cannot be built, or has variables that its checkpoint would leave out.
+        OutputError: The template is there already, or cannot be written.
+    """
+    if not overwrite and os.path.exists(f"{out}.index"):  # noqa: PTH110
+        raise OutputError("the output exists", out, hint="Name another prefix, or say --overwrite")
+    checkpoint = build_checkpoint(target)
+    return write_checkpoint(checkpoint, out, where=target)
+
+
+def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
+    """Write a live checkpoint after seeing that it holds all of its model.
+
+    Raises:
+        TemplateError: It would leave variables out, or holds none.
+        OutputError: It cannot be written.
+    """
+    import tensorflow as tf
+
+    # `restore` looks for a counter, so a template has one, though `write` would not make it.
+    _ = checkpoint.save_counter
+    tracked = list(tf.train.TrackableView(checkpoint).descendants())
+    held = {id(trackable) for trackable in tracked}
+    missing = [(owner, variable) for owner, variable in _variables(tracked) if id(variable) not in held]
+    if missing:
+        names = [f"{_name(variable)} {tuple(variable.shape)} of {_name(owner)}" for owner, variable in missing]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        raise TemplateError(
+            f"{len(missing)} variables would not be saved",
+            where,
+            expected="every variable of the model in its checkpoint",
+            got=f"not in it: {', '.join(names[:_SHOWN])}{more}",
+            hint=(
+                "They are in a plain list or dict that TensorFlow does not track: give each layer its own attribute "
+                "(`setattr(self, f'block_{i}', layer)`), or make the model a Sequential or functional one"
+            ),
+        )
+    if not any(isinstance(trackable, tf.Variable) or hasattr(trackable, "assign") for trackable in tracked):
+        raise TemplateError("the model has no variables", where, hint="Build it in the factory: call it on an input")
+    try:
+        prefix = checkpoint.write(out)
+    except (OSError, tf.errors.OpError) as error:
+        raise OutputError("the template cannot be written", out, got=str(error)) from error
+    return Template(str(prefix), checkpoint, tuple(_warnings(tracked)))
+
+
+def _variables(tracked: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each variable that a tracked model, module or optimizer says it has, once, with who says so."""
+    seen: set[int] = set()
+    for owner in tracked:
+        try:
+            # Keras: `weights` leaves out metrics and seeds, which no checkpoint is expected to hold.
+            variables = list(getattr(owner, "weights", None) or getattr(owner, "variables", None) or ())
+        except (TypeError, ValueError, AttributeError):
+            # The attribute is something else here, or the model is not built; the latter is warned of.
+            continue
+        for variable in variables:
+            if id(variable) not in seen and hasattr(variable, "assign") and hasattr(variable, "shape"):
+                seen.add(id(variable))
+                yield owner, variable
+
+
+def _warnings(tracked: Iterable[Any]) -> Iterator[str]:
+    for trackable in tracked:
+        kinds = {kind.__name__ for kind in type(trackable).__mro__}
+        if kinds & {"BaseOptimizer", "Optimizer", "OptimizerV2", "_BaseOptimizer"}:
+            if not _is_built(trackable, kinds):
+                yield (
+                    f"optimizer {_name(trackable)} is not built: its slots are not in the template; "
+                    "call `optimizer.build(model.trainable_variables)` in the factory"
+                )
+        elif "Model" in kinds and not getattr(trackable, "built", True):
+            yield f"model {_name(trackable)} is not built: call it on an input in the factory"
+
+
+def _is_built(optimizer: Any, kinds: set[str]) -> bool:
+    if "OptimizerV2" in kinds:
+        # A legacy optimizer has no flag; it makes its slots with its first step.
+        return bool(optimizer.weights)
+    built = getattr(optimizer, "built", None)
+    return bool(getattr(optimizer, "_built", True) if built is None else built)
+
+
+def _load(target: str) -> Any:
+    module_name, _, name = target.rpartition(":")
+    module = _load_file(module_name, target) if module_name.endswith(".py") else _import(module_name, target)
+    factory = getattr(module, name, None)
+    if factory is None:
+        near = [found for found, value in vars(module).items() if callable(value) and not found.startswith("_")]
+        raise TemplateError(
+            "no such factory", target, expected=f"`{name}` in {module_name}", got=f"among others {', '.join(near[:5])}"
+        )
+    if not callable(factory):
+        raise TemplateError("not a factory", target, expected="a function without arguments", got=_describe(factory))
+    return factory
+
+
+def _load_file(path: str, target: str) -> Any:
+    file = Path(path)
+    if not file.is_file():
+        raise TemplateError("no such file", target, expected=path, hint="Check the path")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None  # noqa: S101  # a .py file always has a spec
+    assert spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    # The file's neighbours are importable, as they are when it is run.
+    sys.path.insert(0, str(file.resolve().parent))
+    sys.modules.setdefault(file.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _import_failed(error, target) from error
+    return module
+
+
+def _import(module_name: str, target: str) -> Any:
+    # What a person runs from a directory is importable from it, as with `python -m`.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        raise _import_failed(error, target) from error
+
+
+def _import_failed(error: Exception, target: str) -> TemplateError:
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = f"Install what provides `{error.name}`, or run from the directory that has it"
+    return TemplateError(
+        "the factory's module cannot be imported",
+        target,
+        got=f"{type(error).__name__}: {error} ({_place(error)})",
+        hint=hint,
+    )
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the user's own code in a traceback: not ours, not a library's."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and "ckptmigrate" not in frame.filename]
+    frame = (own or list(frames))[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def _name(thing: Any) -> str:
+    name = getattr(thing, "path", None) or getattr(thing, "name", None)
+    return f"`{name}`" if isinstance(name, str) else type(thing).__name__
+
+
+def _describe(value: object) -> str:
+    return f"{type(value).__name__} {str(value)[:60]!r}" if value is not None else "None (did it forget to return?)"

@@ -1,0 +1,238 @@
+"""Plans, bundles, differences and proofs as a person reads them in a terminal.
+
+Every function takes values and returns something that rich can print; nothing here reads or prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.tree import Tree
+
+from ckptmigrate.apply import Receipt
+from ckptmigrate.bundle import Bundle
+from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching import Difference, Step
+from ckptmigrate.plan import Plan
+from ckptmigrate.report.fold import fold
+from ckptmigrate.spec import Key
+from ckptmigrate.verify import Report
+
+_STYLES = {
+    "exact": "green",
+    "rule": "cyan",
+    "certain": "green",
+    "proposed": "yellow",
+    "initial": "magenta",
+    "passed": "green",
+    "failed": "bold red",
+    "not run": "yellow",
+}
+
+_SHOWN = 12
+"""So many folded rows of one list are shown."""
+
+
+def format_bytes(size_bytes: int) -> str:
+    """A size for people: ``392.0 KiB``; exact below 1 KiB."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":  # the factor between units
+            return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError(size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A variable with what is said of it, and the kinds of its slots."""
+
+    path: tuple[str, ...]
+    text: str
+
+
+def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
+    """A bundle in numbers: tensors, bytes, slots, nodes, data files, and what wrote it."""
+    total = sum(bundle.entries[key].size_bytes for key in graph.specs)
+    slots = sum(len(optimizer.slots) for optimizer in graph.optimizers)
+    kinds = ", ".join(f"{each.generation} optimizer at {graph.say(each.node)}" for each in graph.optimizers)
+    yield f"{len(graph.specs)} tensors, {format_bytes(total)}" + (f", {slots} of them slots ({kinds})" if kinds else "")
+    stored = f"object graph of {len(graph.nodes)} nodes" if graph.kind == "object" else "name-based, no object graph"
+    sizes = ", ".join(map(format_bytes, bundle.shard_sizes[:_SHOWN])) + (", ..." if bundle.num_shards > _SHOWN else "")
+    files = "1 data file" if bundle.num_shards == 1 else f"{bundle.num_shards} data files"
+    yield f"{stored}; {files} ({sizes}); bundle format {bundle.producer_version}"
+
+
+def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
+    """A bundle's variables, folded, with the optimizer's state under each."""
+    slots: dict[int, list[str]] = {}
+    folded_away: set[int] = set()
+    for optimizer in graph.optimizers:
+        for slot in optimizer.slots:
+            if slot.variable is not None:
+                slots.setdefault(slot.variable, []).append(slot.kind)
+                folded_away.add(slot.node)
+    rows = []
+    for number, node in enumerate(graph.nodes):
+        if number in folded_away:
+            continue
+        for role, key in node.tensors.items():
+            path = graph.paths[number] or (key,)
+            kept = f" + {', '.join(slots[number])}" if number in slots and role == VARIABLE_ROLE else ""
+            what = "" if role == VARIABLE_ROLE else f" {role}"
+            rows.append(_Row(path, f"{graph.specs[key]} {format_bytes(bundle.entries[key].size_bytes)}{what}{kept}"))
+    rows.extend(_Row((key,), f"{graph.specs[key]} (held by no object)") for key in graph.unowned)
+    return _tree(bundle.prefix, rows)
+
+
+def plan_tree(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Tree:
+    """A plan's steps by their place in the target, folded; the slots that follow a variable are named with it."""
+    slot_steps: dict[Key, list[str]] = {}
+    owner_of = {
+        target.nodes[slot.node].tensors[VARIABLE_ROLE]: (target.nodes[slot.variable].tensors[VARIABLE_ROLE], slot.kind)
+        for optimizer in target.optimizers
+        for slot in optimizer.slots
+        if slot.variable is not None
+    }
+    steps = {step.target: step for step in plan.steps}
+    apart = []
+    for step in plan.steps:
+        owner, kind = owner_of.get(step.target, (None, ""))
+        variable = steps.get(owner) if owner is not None else None
+        if owner is not None and variable is not None and variable.status == step.status:
+            slot_steps.setdefault(owner, []).append(kind)
+        else:
+            apart.append(step)
+    rows = [_step_row(step, source, target, slot_steps.get(step.target, ())) for step in apart]
+    return _tree("plan", rows)
+
+
+def _step_row(step: Step, source: ObjectGraph, target: ObjectGraph, slots: Sequence[str]) -> _Row:
+    number = target.node_of.get(step.target)
+    path = (step.target,) if number is None else target.paths[number]
+    origins = [source.say_key(key) for key in step.sources]
+    same = origins == [target.say_key(step.target)]
+    text = str(target.specs[step.target])
+    if origins and not same:
+        text += f" <- {', '.join(origins)}"
+    if step.ops:
+        text += f", {', '.join(operation.describe() for operation in step.ops)}"
+    if slots:
+        text += f" + {', '.join(slots)}"
+    return _Row(path, f"{text} \x01{step.status}")
+
+
+def _tree(title: str, rows: Iterable[_Row]) -> Tree:
+    """Rows as a tree of their paths. Folding is done on whole rows, so a branch is shown once for its twins."""
+    table = [("/".join(segment.replace("/", "\x02") for segment in row.path), *_split(row.text)) for row in rows]
+    tree = Tree(escape(title), guide_style="dim")
+    branches: dict[tuple[str, ...], Tree] = {(): tree}
+    for item in fold(table, numbered=2):
+        path_text, text, status = item.columns
+        path = tuple(segment.replace("\x02", ".S") for segment in path_text.split("/"))
+        for depth in range(1, len(path)):
+            if path[:depth] not in branches:
+                branches[path[:depth]] = branches[path[: depth - 1]].add(f"[bold]{escape(path[depth - 1])}[/bold]")
+        many = f" [dim]({item.count} times)[/dim]" if item.count > 1 else ""
+        said = f"  [{_STYLES[status]}]{status}[/]" if status else ""
+        leaf = branches[path[:-1]].add(f"[bold]{escape(path[-1])}[/bold]  {escape(text)}{said}{many}")
+        branches.setdefault(path, leaf)
+    return tree
+
+
+def _split(text: str) -> tuple[str, str]:
+    body, _, status = text.partition("\x01")
+    return body.rstrip(), status
+
+
+def plan_summary(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Iterator[str]:
+    """What a plan does in numbers, then what is still open, with reasons and what to do; lines of rich markup."""
+    counts = ", ".join(f"[{_STYLES[status]}]{count} {status}[/]" for status, count in plan.counts().items() if count)
+    dropped = f", {len(plan.dropped)} sources dropped" if plan.dropped else ""
+    yield f"{len(plan.steps)} steps: {counts or 'none'}{dropped}"
+    yield from _listed("dropped", [(source.say_key(drop.source), f"by {drop.rule}") for drop in plan.dropped])
+    for number, question in enumerate(plan.ambiguous, 1):
+        yield f"[yellow]question {number}[/]: {escape(question.reason)}"
+        yield from _listed("  targets", [(target.say_key(key), str(target.specs[key])) for key in question.targets])
+        yield from _listed("  sources", [(source.say_key(key), str(source.specs[key])) for key in question.sources])
+    yield from _listed(
+        "[yellow]targets without an origin[/]",
+        [(target.say_key(item.key), _why(str(target.specs[item.key]), item.reason)) for item in plan.unmatched_target],
+    )
+    yield from _listed(
+        "[yellow]sources that lead nowhere[/]",
+        [(source.say_key(item.key), _why(str(source.specs[item.key]), item.reason)) for item in plan.unmatched_source],
+    )
+    if plan.is_complete:
+        return
+    yield "This plan cannot be applied yet:"
+    if plan.ambiguous:
+        yield "  answer the questions with rules, e.g. [bold]rename: {from: SOURCE, to: TARGET}[/] (--rules FILE)"
+    if plan.unmatched_target:
+        yield "  give the targets an origin with rules, or keep the template's values with --init-new"
+    if plan.unmatched_source:
+        yield "  use or drop the sources with rules, or drop all of them with --drop-unused"
+
+
+def _why(spec: str, reason: str) -> str:
+    return f"{spec}: {reason}" if reason else spec
+
+
+def _listed(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"{title} ({len(rows)}):"
+    indent = "    " if title.startswith(" ") else "  "
+    folded = fold(rows, numbered=2)
+    for item in folded[:_SHOWN]:
+        many = f" ({item.count} times)" if item.count > 1 else ""
+        yield f"{indent}{escape(item.columns[0])}  [dim]{escape(item.columns[1])}{many}[/dim]"
+    if len(folded) > _SHOWN:
+        yield f"{indent}[dim]and {sum(item.count for item in folded[_SHOWN:])} more[/dim]"
+
+
+def receipt_lines(receipt: Receipt, out: str) -> Iterator[str]:
+    """What an apply did, as lines of rich markup."""
+    by_how: dict[str, list[int]] = {}
+    for shard in receipt.shards:
+        by_how.setdefault(shard.how, []).append(shard.size_bytes)
+    how = ", ".join(
+        f"{len(sizes)} data file{'s' if len(sizes) > 1 else ''} by {kind} ({format_bytes(sum(sizes))})"
+        if kind != "new"
+        else f"{format_bytes(sum(sizes))} written"
+        for kind, sizes in by_how.items()
+    )
+    yield f"{escape(out)}: {len(receipt.tensors)} tensors; {how}"
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """A proof, one level after the other, as lines of rich markup."""
+    for check in report.checks:
+        yield f"[{_STYLES[check.outcome]}]{check.outcome:>7}[/]  [bold]{check.level}[/]: {escape(check.proof)}"
+        for problem in check.problems:
+            yield f"           {escape(problem)}"
+        if check.hint:
+            yield f"           {escape(check.hint)}"
+
+
+def difference_lines(difference: Difference, source: ObjectGraph, target: ObjectGraph) -> Iterator[str]:
+    """What two bundles do not share, as lines of rich markup."""
+
+    def both(pairs: Iterable[tuple[Key, Key]]) -> list[tuple[str, str]]:
+        return [(f"{source.say_key(s)} -> {target.say_key(t)}", str(target.specs[t])) for s, t in pairs]
+
+    yield from _listed(
+        "[red]only in the source[/]", [(source.say_key(key), str(source.specs[key])) for key in difference.only_source]
+    )
+    yield from _listed(
+        "[green]only in the target[/]",
+        [(target.say_key(key), str(target.specs[key])) for key in difference.only_target],
+    )
+    yield from _listed("[cyan]moved (equal bytes at another path)[/]", both(difference.moved))
+    yield from _listed(
+        "[yellow]other shape or dtype[/]",
+        [(target.say_key(t), f"{source.specs[s]} -> {target.specs[t]}") for s, t in difference.respecified],
+    )
+    yield f"{len(difference.same)} at one path with one shape, {difference.equal_values} of them with equal bytes"

@@ -1,0 +1,274 @@
+"""The levels of proof: structure, checksums, restore."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ckptmigrate.apply import Receipt, read_receipt
+from ckptmigrate.bundle import Bundle, Entry
+from ckptmigrate.errors import CkptMigrateError
+from ckptmigrate.graph import ROOT, Node, ObjectGraph
+from ckptmigrate.matching import Step
+from ckptmigrate.ops import Fill
+from ckptmigrate.plan import Plan
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
+from ckptmigrate.verify.report import Check, Outcome, Report
+
+_SHOWN = 10
+"""So many problems are told one by one; the rest are counted."""
+
+
+def verify_checkpoint(prefix: str, target: str, *, plan: Plan | None = None) -> Report:
+    """Prove that a checkpoint is what its target asks for.
+
+    Args:
+        prefix: The checkpoint to prove.
+        target: A bundle's prefix, or the factory of a live model: ``module:factory``. Only the latter
+            runs TensorFlow.
+        plan: The plan it was made by. With it, every tensor is compared with what the plan says.
+
+    Returns:
+        A report with a check for each level. Failures are in it, not raised.
+
+    Raises:
+        CkptMigrateError: A bundle cannot be read, or the model cannot be built.
+    """
+    from ckptmigrate.graph.template import build_checkpoint, is_factory, write_checkpoint
+
+    with Bundle.open(prefix) as bundle, tempfile.TemporaryDirectory(prefix="ckptmigrate-") as scratch:
+        checkpoint = None
+        target_prefix = target
+        if is_factory(target):
+            checkpoint = build_checkpoint(target)
+            template = os.path.join(scratch, "template")  # noqa: PTH118
+            target_prefix = write_checkpoint(checkpoint, template, where=target).prefix
+        with Bundle.open(target_prefix) as wanted:
+            checks = [_structure(bundle, wanted, plan), _checksums(bundle, plan, read_receipt(prefix))]
+        if checkpoint is None:
+            checks.append(
+                Check(
+                    "restore",
+                    "not run",
+                    f"{target} is a checkpoint, not a model",
+                    hint="To restore it in TensorFlow, give the model: `--target package.module:factory`",
+                )
+            )
+        else:
+            checks.append(_restore(bundle, checkpoint, os.path.join(scratch, "restored")))  # noqa: PTH118
+        return Report(prefix, target, tuple(checks))
+
+
+def _check(level: str, proof: str, problems: Iterable[str], hint: str = "") -> Check:
+    found = list(problems)
+    shown = found[:_SHOWN]
+    if len(found) > _SHOWN:
+        shown.append(f"and {len(found) - _SHOWN} more")
+    outcome: Outcome = "failed" if found else "passed"
+    return Check(level, outcome, proof, tuple(shown), hint if found else "")
+
+
+# Structure.
+
+
+def _structure(bundle: Bundle, wanted: Bundle, plan: Plan | None) -> Check:
+    problems = [*_tensor_differences(bundle, wanted), *_graph_differences(bundle, wanted)]
+    accounted = ""
+    if plan is not None:
+        made = {step.target for step in plan.steps}
+        problems += [f"`{key}` is in no step of the plan" for key in _tensors(bundle) if key not in made]
+        used = {key for step in plan.steps for key in step.sources}
+        accounted = f"; {len(used)} source tensors used, {len(plan.dropped)} dropped by name"
+        if not plan.is_complete:
+            problems.append("the plan has open ends")
+    graph = "the graph is the target's" if OBJECT_GRAPH_KEY in wanted.entries else "neither has an object graph"
+    return _check(
+        "structure",
+        f"{len(_tensors(wanted))} tensors as the target has them; {graph}{accounted}",
+        problems,
+        "The checkpoint was made for another model, or changed since: plan and apply again",
+    )
+
+
+def _tensors(bundle: Bundle) -> list[Key]:
+    return [key for key in bundle.entries if key != OBJECT_GRAPH_KEY]
+
+
+def _tensor_differences(bundle: Bundle, wanted: Bundle) -> Iterator[str]:
+    for key, entry in wanted.entries.items():
+        found = bundle.entries.get(key)
+        if found is None:
+            yield f"`{key}` is missing: expected {entry.spec} (target)"
+        elif found.spec != entry.spec:
+            yield f"`{key}`: expected {entry.spec} (target), got {found.spec} (checkpoint)"
+    for key, entry in bundle.entries.items():
+        if key not in wanted.entries:
+            yield f"`{key}` {entry.spec} is not in the target"
+
+
+def _graph_differences(bundle: Bundle, wanted: Bundle) -> Iterator[str]:
+    if bundle.object_graph_bytes() == wanted.object_graph_bytes():
+        return
+    # A model that is built again may number its objects in another order; what matters is who holds what.
+    ours, theirs = ObjectGraph.from_bundle(bundle), ObjectGraph.from_bundle(wanted)
+    seen = {ROOT: ROOT}
+    stack = [ROOT]
+    while stack:
+        number = stack.pop()
+        node, other = ours.nodes[number], theirs.nodes[seen[number]]
+        yield from _node_differences(node, other, theirs.say(seen[number]))
+        for label in node.children.keys() & other.children.keys():
+            child, twin = node.children[label], other.children[label]
+            if child not in seen:
+                seen[child] = twin
+                stack.append(child)
+            elif seen[child] != twin:
+                yield f"`{theirs.say(seen[number])}`: edge `{label}` leads to another object than in the target"
+    slots = {(seen.get(r.variable), r.name) for node in ours.nodes for r in node.slot_records}
+    their_slots = {(record.variable, record.name) for node in theirs.nodes for record in node.slot_records}
+    if slots != their_slots:
+        yield f"{len(slots ^ their_slots)} slot variables of the optimizer differ from the target's"
+
+
+def _node_differences(node: Node, other: Node, where: str) -> Iterator[str]:
+    for label in sorted(node.children.keys() ^ other.children.keys()):
+        side = "target" if label in node.children else "checkpoint"
+        yield f"`{where}`: edge `{label}` is not in the {side}"
+    if dict(node.tensors) != dict(other.tensors):
+        yield f"`{where}`: holds {sorted(node.tensors.values())}, in the target {sorted(other.tensors.values())}"
+
+
+# Checksums.
+
+
+def _checksums(bundle: Bundle, plan: Plan | None, receipt: Receipt | None) -> Check:
+    if plan is None:
+        problems = [problem for key in bundle.entries for problem in _stored_wrongly(bundle, key)]
+        return _check(
+            "checksums",
+            f"{len(bundle.entries)} tensors read, each equal to its CRC32C",
+            problems,
+            "The data files are damaged; take another copy",
+        )
+    unchanged = recomputed = constant = 0
+    problems = []
+    with Bundle.open(plan.source.prefix) as source, Bundle.open(plan.target.prefix) as target:
+        for end, origin in ((plan.source, source), (plan.target, target)):
+            if end.fingerprint != origin.fingerprint:
+                problems.append(f"{end.prefix} has changed since the plan was made: nothing can be compared with it")
+        linked = _linked_shards(bundle, (source, target), receipt)
+        for step in () if problems else plan.steps:
+            entry = bundle.entries.get(step.target)
+            if entry is None:
+                problems.append(f"`{step.target}` is missing")
+            elif not step.ops or step.ops == (Fill("template"),):
+                unchanged += 1
+                origin_entry = source.entries[step.sources[0]] if step.sources else target.entries[step.target]
+                problems.extend(_moved_wrongly(bundle, entry, origin_entry, linked))
+            else:
+                recomputed += bool(step.sources)
+                constant += not step.sources
+                problems.extend(_computed_wrongly(bundle, step, source, target))
+    proof = f"{unchanged} tensors have the CRC32C of their origin, {recomputed} equal their operations run again"
+    return _check(
+        "checksums",
+        proof + (f", {constant} hold their constant" if constant else ""),
+        problems,
+        "Do not use this checkpoint; apply the plan again",
+    )
+
+
+def _linked_shards(bundle: Bundle, origins: Iterable[Bundle], receipt: Receipt | None) -> frozenset[int]:
+    """The data files that are an origin's own file under another name: they need no reading."""
+    reflinked = {shard.name for shard in receipt.shards if shard.how == "reflink"} if receipt else set()
+    paths = [path for origin in origins for path in origin.shard_paths]
+    return frozenset(
+        number
+        for number, path in enumerate(bundle.shard_paths)
+        if os.path.basename(path) in reflinked  # noqa: PTH119
+        or any(os.path.samefile(path, other) for other in paths)  # noqa: PTH121
+    )
+
+
+def _stored_wrongly(bundle: Bundle, key: Key | Entry) -> Iterator[str]:
+    try:
+        bundle.verify_crc(key)
+    except CkptMigrateError as error:
+        yield str(error)
+
+
+def _moved_wrongly(bundle: Bundle, entry: Entry, origin: Entry, linked: frozenset[int]) -> Iterator[str]:
+    if (entry.spec, entry.size_bytes, entry.crc32c) != (origin.spec, origin.size_bytes, origin.crc32c):
+        yield (
+            f"`{entry.key}`: expected {origin.spec} with CRC32C {origin.crc32c:08x} (`{origin.key}`), "
+            f"got {entry.spec} with {entry.crc32c:08x}"
+        )
+    elif entry.size_bytes and entry.shard not in linked:
+        yield from _stored_wrongly(bundle, entry)
+
+
+def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle) -> Iterator[str]:
+    import numpy as np
+
+    from ckptmigrate.verify.reference import apply_reference
+
+    try:
+        arrays = [source.read(key) for key in step.sources] or [target.read(step.target)]
+        expected, got = apply_reference(step.ops, arrays), bundle.read(step.target)
+    except CkptMigrateError as error:
+        yield str(error)
+        return
+    same = expected.dtype == got.dtype and expected.shape == got.shape
+    if same and got.dtype.hasobject:
+        same = bool(np.array_equal(expected, got))
+    elif same:
+        # Bytes and not values: NaN equals NaN, and -0.0 is not 0.0.
+        same = expected.tobytes() == got.tobytes()
+    if not same:
+        how = ", ".join(operation.describe() for operation in step.ops)
+        yield f"`{step.target}` is not `{', '.join(step.sources)}` after {how}"
+
+
+# Restore.
+
+
+def _restore(bundle: Bundle, checkpoint: Any, scratch: str) -> Check:
+    """Restore in TensorFlow, then let TensorFlow write what it has now, and compare that with the bundle."""
+    import tensorflow as tf
+
+    graph = ObjectGraph.from_bundle(bundle)
+    # `restore` asks for the counter that `save` makes; what was written without one is read.
+    how = "restore" if graph.kind == "name" or graph.child(ROOT, "save_counter") is not None else "read"
+    problems: list[str] = []
+    ladder = ("assert_nontrivial_match", "assert_existing_objects_matched", "assert_consumed")
+    try:
+        status = getattr(checkpoint, how)(bundle.prefix)
+        for rung in ladder:
+            try:
+                getattr(status, rung)()
+            except AssertionError as error:
+                problems.append(f"{rung}: {_first_lines(error)}")
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        problems.append(f"{how} raised {type(error).__name__}: {_first_lines(error)}")
+    compared = 0
+    if not problems:
+        with Bundle.open(str(checkpoint.write(scratch))) as written:
+            for key in _tensors(bundle):
+                entry, now = bundle.entries[key], written.entries.get(key)
+                compared += 1
+                if now is None:
+                    problems.append(f"`{key}` is not in the model")
+                elif (entry.spec, entry.crc32c) != (now.spec, now.crc32c):
+                    problems.append(f"`{key}` does not hold the checkpoint's value after the restore")
+    return _check(
+        "restore",
+        f"TensorFlow {tf.__version__}: {how}, {', '.join(ladder)}; {compared} restored values equal the checkpoint's",
+        problems,
+        "The model and the checkpoint do not fit; see the names above",
+    )
+
+
+def _first_lines(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]
