@@ -289,7 +289,7 @@ def demo(folder: str | None) -> None:
     """Migrate a real checkpoint, step by step: save, plan, apply, verify."""
     from ckptmigrate.demo import run_demo
 
-    run_demo(folder, click.echo)
+    raise click.exceptions.Exit(run_demo(folder, click.echo))
 
 
 # What the commands share.

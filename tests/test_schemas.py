@@ -1,0 +1,91 @@
+"""The published JSON Schemas accept what the tool accepts, and refuse what it refuses."""
+
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+import yaml
+
+from ckptmigrate.errors import CkptMigrateError, Problems
+from ckptmigrate.matching import Drop, Question, Step, Unmatched
+from ckptmigrate.ops import Cast, Fill, Reshape, Transpose
+from ckptmigrate.plan import Endpoint, Plan
+from ckptmigrate.rules import _RULE_ARGUMENTS, parse_rulebook
+from ckptmigrate.spec import DType, Key
+
+GOOD_RULES = [
+    "rename: {from: a/b, to: c}",
+    "rename: {from: 'blocks/{i:int}/**', to: 'layers/{i+1}/**', why: moved}",
+    "rename: {from: a, to: [b, c]}",
+    "transpose: {from: a, to: b, perm: [1, 0]}",
+    "reshape: {from: a, shape: [48, 12, 4]}",
+    "cast: {from: '**', dtype: bfloat16}",
+    "squeeze: {from: a, axis: 0}",
+    "squeeze: {from: a, axis: [0, 1]}",
+    "expand_dims: {from: a, axis: 0}",
+    "map: {from: a, to: b, ops: [{transpose: {perm: [1, 0]}}, {cast: {dtype: half}}]}",
+    "drop: {from: 'old/**', why: replaced}",
+    "init: {to: 'new/**', with: template}",
+    "init: {to: a, with: 0.5}",
+]
+
+BAD_RULES = [
+    "renam: {from: a, to: b}",
+    "rename: {from: a, to: b, perm: [1, 0]}",
+    "rename: {to: b}",
+    "reshape: {from: a}",
+    "cast: {from: a, dtype: float31}",
+    "drop: {from: a, to: b}",
+    "init: {with: zeros}",
+    "init: {to: a, with: twos}",
+    "map: {from: a, to: b}",
+]
+
+
+def schema(name):
+    return json.loads(files("ckptmigrate.schemas").joinpath(name).read_text(encoding="utf-8"))
+
+
+def rule_file(rule):
+    return f"rules:\n  - {rule}\n"
+
+
+@pytest.mark.parametrize("rule", GOOD_RULES)
+def test_a_rule_that_is_read_fits_the_schema(rule):
+    assert parse_rulebook(rule_file(rule))
+    jsonschema.validate(yaml.safe_load(rule_file(rule)), schema("rules-1.json"))
+
+
+@pytest.mark.parametrize("rule", BAD_RULES)
+def test_a_rule_that_is_refused_does_not_fit_the_schema(rule):
+    with pytest.raises((CkptMigrateError, Problems)):
+        parse_rulebook(rule_file(rule))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(rule_file(rule)), schema("rules-1.json"))
+
+
+def test_the_schema_knows_every_word_of_a_rule_file():
+    words = {
+        word for rule in schema("rules-1.json")["properties"]["rules"]["items"]["oneOf"] for word in rule["required"]
+    }
+    assert words == set(_RULE_ARGUMENTS)
+
+
+def test_a_plan_with_everything_in_it_fits_the_schema():
+    a, b, c = Key("a"), Key("b"), Key("c")
+    end = Endpoint("x/ckpt", "sha256:" + "0" * 64)
+    plan = Plan(
+        end,
+        Endpoint("x/template", "sha256:" + "1" * 64, "models:build"),
+        (
+            Step(a, (b,), (Transpose((1, 0)), Reshape((2, -1)), Cast(DType.BFLOAT16)), "rule", 1.0, ("said so",)),
+            Step(b, (), (Fill("template"),), "initial", 1.0, ()),
+            Step(c, (), (Fill(0.5),), "initial", 1.0, ()),
+        ),
+        (Question((a,), (b,), "which one?", ("a is b",)),),
+        (Unmatched(a, "no such path"),),
+        (Unmatched(b),),
+        (Drop(c, "--drop-unused"),),
+    )
+    jsonschema.validate(json.loads(plan.to_json()), schema("plan-1.json"))
