@@ -22,7 +22,7 @@ from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, Problem
 if TYPE_CHECKING:
     from ckptmigrate.bundle import Bundle
     from ckptmigrate.graph import ObjectGraph
-    from ckptmigrate.plan import Endpoint, Plan
+    from ckptmigrate.plan import Plan
 
 _PATIENCE_S = 2.0
 """What takes longer shows that it goes on."""
@@ -177,7 +177,7 @@ def plan(
     of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
     """
     from ckptmigrate.matching import match_graphs
-    from ckptmigrate.plan import make_plan
+    from ckptmigrate.plan import Endpoint, make_plan
     from ckptmigrate.report.text import plan_summary, plan_tree
     from ckptmigrate.rules import read_rulebook
 
@@ -185,8 +185,8 @@ def plan(
     with _open(source) as theirs, _target(target, out) as (ours, factory):
         source_graph, target_graph = _graph(theirs), _graph(ours)
         made = make_plan(
-            _end(theirs),
-            _end(ours, factory),
+            Endpoint.of(theirs),
+            Endpoint.of(ours, factory),
             match_graphs(source_graph, target_graph, rulebook),
             init_new=init_new,
             drop_unused=drop_unused,
@@ -241,7 +241,7 @@ def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, 
         click.echo(receipt.to_json().decode())
     else:
         how = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
-        click.echo(f"{out}: {len(receipt.tensors)} tensors in {len(receipt.shards)} data files ({how})")
+        click.echo(f"{out}: {len(made.steps)} tensors in {len(receipt.shards)} data files ({how})")
         click.echo(f"{out}.ckptmigrate.json: the receipt")
 
 
@@ -305,12 +305,6 @@ def _graph(bundle: Bundle) -> ObjectGraph:
     from ckptmigrate.graph import ObjectGraph
 
     return ObjectGraph.from_bundle(bundle)
-
-
-def _end(bundle: Bundle, factory: str = "") -> Endpoint:
-    from ckptmigrate.plan import Endpoint
-
-    return Endpoint(os.path.abspath(bundle.prefix), bundle.fingerprint, factory)  # noqa: PTH100  # a prefix is no path
 
 
 @contextmanager

@@ -8,6 +8,7 @@ so a plan that was edited by hand cannot do harm.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ckptmigrate import ops
+from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import CkptMigrateError, OperationError, PlanError, raise_all
 from ckptmigrate.matching import Drop, Matching, Question, Status, Step, Unmatched
 from ckptmigrate.ops import Fill
@@ -46,6 +48,11 @@ class Endpoint:
     prefix: str
     fingerprint: str
     factory: str = ""
+
+    @classmethod
+    def of(cls, bundle: Bundle, factory: str = "") -> Endpoint:
+        """The end that a bundle is, at its absolute place: a plan is applied from anywhere."""
+        return cls(os.path.abspath(bundle.prefix), bundle.fingerprint, factory)  # noqa: PTH100  # a prefix is no path
 
 
 @dataclass(frozen=True, slots=True)
