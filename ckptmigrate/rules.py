@@ -7,14 +7,15 @@ looks at a checkpoint: which variables a rule means is found by matching.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
 from ckptmigrate import ops
-from ckptmigrate.errors import CkptMigrateError, PathError, RuleError, raise_all
+from ckptmigrate.errors import CkptMigrateError, PathError, Problems, RuleError, raise_all
 from ckptmigrate.spec import Pattern
 
 Kind = Literal["map", "drop", "init"]
@@ -80,9 +81,10 @@ def read_rulebook(path: str | FilePath) -> Rulebook:
     name = str(path)
     try:
         text = FilePath(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RuleError("cannot read the rule file", name, got=str(reason), hint="Check the path") from error
+    except OSError as error:
+        raise RuleError("cannot read the rule file", name, got=str(error.strerror), hint="Check the path") from error
+    except UnicodeDecodeError as error:
+        raise RuleError("not text", name, expected="UTF-8", got=str(error), hint="Save the file as UTF-8") from error
     return parse_rulebook(text, name=name)
 
 
@@ -94,14 +96,18 @@ def parse_rulebook(text: str, *, name: str = "rules") -> Rulebook:
     """
     import yaml
 
+    reader = _Reader(name)
     try:
-        document = yaml.compose(text, Loader=yaml.SafeLoader)
+        rules = reader.rulebook(yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         raise _yaml_error(error, name) from error
-    except yaml.YAMLError as error:
-        raise RuleError("not YAML", name, got=str(error)) from error
-    reader = _Reader(name)
-    rules = reader.rulebook(document)
+    except yaml.reader.ReaderError as error:
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        raise RuleError(
+            "a character that YAML does not allow", f"{name}:{line}:{column}", got=f"{error.character:#x}"
+        ) from error
+    except RecursionError as error:
+        raise RuleError("nested too deeply", name, expected="`rules:` and a list of rules") from error
     raise_all(f"{name}: not a rulebook", reader.problems)
     return tuple(rules)
 
@@ -111,10 +117,27 @@ def format_rulebook(rules: Iterable[Rule]) -> str:
     import yaml
 
     lines = ["rules:"]
-    for rule in rules:
-        flow = yaml.safe_dump(rule.to_data(), default_flow_style=True, sort_keys=False, width=10**6).strip()
+    for rule, targets in _with_copies(rules):
+        ((word, arguments),) = rule.to_data().items()
+        data = {word: {**arguments, "to": targets} if len(targets) > 1 else arguments}
+        flow = yaml.safe_dump(data, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
         lines.append(f"  - {flow.removeprefix('{').removesuffix('}')}")
     return "\n".join(lines) + "\n"
+
+
+def _with_copies(rules: Iterable[Rule]) -> Iterator[tuple[Rule, list[str]]]:
+    """Rules with their targets: those that one list in `to` made are together again, as otherwise no copy is meant."""
+    first: Rule | None = None
+    targets: list[str] = []
+    for rule in rules:
+        if first is not None and first.kind == "map" and rule == replace(first, target=rule.target):
+            targets.append(str(rule.target))
+            continue
+        if first is not None:
+            yield first, targets
+        first, targets = rule, [str(rule.target)]
+    if first is not None:
+        yield first, targets
 
 
 def _yaml_error(error: Any, name: str) -> RuleError:
@@ -123,7 +146,9 @@ def _yaml_error(error: Any, name: str) -> RuleError:
     line = mark.buffer.split("\n")[mark.line] if mark and mark.buffer else ""
     if "\t" in line:
         return RuleError("a tab in YAML", where, expected="spaces for indentation", hint="Replace the tab by spaces")
-    return RuleError("not YAML", where, got=str(error.problem), hint="A path that begins with `*` or `{` needs quotes")
+    reason = " ".join(filter(None, (error.context, error.problem)))
+    unquoted = "A path that begins with `*` or `{` needs quotes" if "*" in line or "{" in line else ""
+    return RuleError(f"not YAML ({reason})", where, hint=unquoted)
 
 
 _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -158,6 +183,8 @@ class _Reader:
             self.problems.append(RuleError("empty rule file", self.name, expected="`rules:` and a list of rules"))
             return []
         fields = self.mapping(document, "a mapping with the key `rules`")
+        if document.id != "mapping":
+            return []
         for key, (key_node, _) in fields.items():
             if key != "rules":
                 self.complain(key_node, "unknown word", expected="`rules`", got=f"`{key}`")
@@ -237,15 +264,28 @@ class _Reader:
         source = self.pattern(fields.get("from", (None, None))[1], word, "from", body) if kind != "init" else None
         if kind == "drop":
             return [Rule(kind, source, None, (), why, place)]
-        node = fields.get("to", fields.get("from", (None, None)) if kind == "map" else (None, None))[1]
-        # A list says that the values are copied to each of its paths.
-        copies = node.value if kind == "map" and node is not None and node.id == "sequence" else [node]
-        targets = [(copy, self.pattern(copy, word, "to", body)) for copy in copies]
-        if source is not None:
-            for copy, target in targets:
-                if target is not None:
+        if kind == "map" and "to" not in fields:
+            targets = [source]
+        else:
+            node = fields.get("to", (None, None))[1]
+            copies = self.copies(node) if kind == "map" and node is not None and node.id == "sequence" else [node]
+            targets = [self.pattern(copy, word, "to", body) for copy in copies]
+            for copy, target in zip(copies, targets, strict=True):
+                if source is not None and target is not None:
                     self.check_captures(source, target, copy)
-        return [Rule(kind, source, target, operations, why, place) for _, target in targets]
+        return [Rule(kind, source, target, operations, why, place) for target in targets]
+
+    def copies(self, node: Any) -> Sequence[Any]:
+        """The paths of a list in `to`: the values are copied to each of them."""
+        if not node.value:
+            self.complain(node, "an empty list", expected="a path, or several to copy the values to")
+        said: set[object] = set()
+        for copy in node.value:
+            if copy.id == "scalar" and copy.value in said:
+                self.complain(copy, "said twice", got=f"`{copy.value}`", hint="Keep one of them")
+            said.add(copy.value if copy.id == "scalar" else None)
+        paths: Sequence[Any] = node.value
+        return paths
 
     def pattern(self, node: Any, word: str, key: str, body: Any) -> Pattern | None:
         if node is None:
@@ -255,10 +295,14 @@ class _Reader:
         if not text:
             return None
         try:
-            return Pattern.parse(text)
+            pattern = Pattern.parse(text)
         except PathError as error:
             self.complain(node, error.what, expected=error.expected, got=error.got or f"`{text}`", hint=error.hint)
             return None
+        # Only a target that is made of what a source captured has something to add to.
+        if (key == "from" or word == "init") and any(hole.shift for hole in pattern.holes):
+            self.complain(node, f"a shift in `{key}`", expected="`{n:int}`", got=f"`{text}`")
+        return pattern
 
     def text(self, node: Any) -> str:
         if node.id != "scalar" or not node.value:
@@ -267,27 +311,44 @@ class _Reader:
         return str(node.value)
 
     def operations(self, word: str, own: dict[str, tuple[Any, Any]], body: Any) -> tuple[ops.Op, ...]:
+        read: list[ops.Op] = []
         match word:
             case "rename" | "drop":
-                return ()
+                pass
             case "map":
                 if "ops" not in own:
                     self.complain(body, "`map` without `ops`", expected="`ops: [...]`")
                     return ()
-                nodes = self.sequence(own["ops"][1], "a list of operations")
-                return tuple(operation for node in nodes for operation in self.operation(_value(node), node))
+                for node in self.sequence(own["ops"][1], "a list of operations"):
+                    with self.gathered():
+                        read.append(ops.from_data(self.value(node), self.place(node)))
             case _:
-                arguments = {key: _value(value) for key, (_, value) in own.items()}
-                return self.operation({word: arguments}, body)
+                with self.gathered():
+                    arguments = {key: self.value(value) for key, (_, value) in own.items()}
+                    read.append(ops.from_data({word: arguments}, self.place(body)))
+        return tuple(read)
 
-    def operation(self, data: object, node: Any) -> tuple[ops.Op, ...]:
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What is raised is kept with the other problems."""
         try:
-            return (ops.from_data(data, self.place(node)),)
+            yield
         except RuleError as error:
             self.problems.append(error)
-        except ExceptionGroup as group:
-            self.problems.extend(error for error in group.exceptions if isinstance(error, CkptMigrateError))
-        return ()
+        except Problems as group:
+            self.problems.extend(group.problems)
+
+    def value(self, node: Any) -> object:
+        """A node as a plain value."""
+        import yaml
+
+        # SafeLoader's constructor resolves a composed node to plain values; it reads no text of its own.
+        construct: Callable[..., object] = yaml.SafeLoader("").construct_object
+        try:
+            return construct(node, deep=True)
+        except (yaml.YAMLError, ValueError) as error:
+            reason = getattr(error, "problem", None) or str(error)
+            raise RuleError(f"unreadable value ({reason})", self.place(node), expected="a plain value") from error
 
     def check_captures(self, source: Pattern, target: Pattern, node: Any) -> None:
         """A target's holes have to be filled by its source's, in the same order around each ``**``."""
@@ -312,17 +373,6 @@ class _Reader:
                         f"(`from: {source}`), before the same `**`",
                         got=f"`{target}`",
                     )
-        shifted = [hole for chunk in source.chunks for segment in chunk for hole in segment.holes if hole.shift]
-        if shifted:
-            self.complain(node, "a shift on the left", expected="`{n:int}` in `from`", got=f"`{source}`")
-
-
-def _value(node: Any) -> object:
-    import yaml
-
-    # SafeLoader's constructor resolves a composed node to plain values; it reads no text of its own.
-    constructor: Callable[..., object] = yaml.SafeLoader("").construct_object
-    return constructor(node, deep=True)
 
 
 def _type_name(node: Any) -> str:

@@ -256,8 +256,8 @@ class Pattern:
     by_name: bool = False
 
     @property
-    def captures(self) -> frozenset[str]:
-        return frozenset(hole.name for chunk in self.chunks for segment in chunk for hole in segment.holes)
+    def holes(self) -> tuple[Hole, ...]:
+        return tuple(hole for chunk in self.chunks for segment in chunk for hole in segment.holes)
 
     @property
     def literal(self) -> Path | None:
