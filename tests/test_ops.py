@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptmigrate.apply.stream import compute, simplify
+from ckptmigrate.dtypes import is_lossless
 from ckptmigrate.errors import IrreversibleError, OperationError, Problems, RuleError
 from ckptmigrate.ops import (
     Cast,
@@ -20,12 +22,9 @@ from ckptmigrate.ops import (
     Reshape,
     Squeeze,
     Transpose,
-    compute,
     from_data,
     infer_chain,
     inverse_chain,
-    is_lossless,
-    simplify,
     to_data,
 )
 from ckptmigrate.spec import DType, TensorSpec

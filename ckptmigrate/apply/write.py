@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ckptmigrate.apply.layout import Choice, Kept, Layout, Side, lay_out
 from ckptmigrate.apply.link import LinkChoice, link_file
 from ckptmigrate.apply.receipt import Receipt, ShardReceipt, make_receipt, receipt_path
+from ckptmigrate.apply.stream import compute
 from ckptmigrate.bundle import (
     Box,
     Bundle,
@@ -28,7 +29,6 @@ from ckptmigrate.bundle import (
 )
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, raise_all
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import compute
 from ckptmigrate.plan import Endpoint, Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
 
