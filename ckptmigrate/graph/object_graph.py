@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,24 +81,26 @@ class ObjectGraph:
         specs: Dtype and shape of every tensor but the graph itself, by key.
         kind: ``object`` for a graph that was stored; ``name`` for one made of the names of a TF1
             checkpoint, whose segments are the parts of the names.
+        missing: Keys that the stored graph names and the index has not. TensorFlow opens such a checkpoint
+            and fails when it restores one of them.
     """
 
     nodes: tuple[Node, ...]
     specs: Mapping[Key, TensorSpec]
     kind: Literal["object", "name"] = "object"
-    _where: str = field(default="", compare=False)
+    missing: tuple[Key, ...] = ()
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> ObjectGraph:
         """The stored object graph, or the tree of names where none is stored.
 
         Raises:
-            GraphError: The graph refers to nodes or tensors that are not there.
+            GraphError: The graph refers to nodes that are not there.
         """
         specs = {key: entry.spec for key, entry in bundle.entries.items() if key != OBJECT_GRAPH_KEY}
         serialized = bundle.object_graph_bytes()
         if serialized is None:
-            return _from_names(specs, bundle.prefix)
+            return _from_names(specs)
         return cls.from_bytes(serialized, specs, where=bundle.prefix)
 
     @classmethod
@@ -111,7 +113,7 @@ class ObjectGraph:
             where: The checkpoint's name, for messages.
 
         Raises:
-            GraphError: The bytes are no such message, or it refers to nodes or tensors that are not there.
+            GraphError: The bytes are no such message, or it refers to nodes that are not there.
         """
         from google.protobuf.message import DecodeError
 
@@ -144,7 +146,7 @@ class ObjectGraph:
             return False
 
         nodes = []
-        claimed: set[Key] = set()
+        missing: list[Key] = []
         for number, stored in enumerate(message.nodes):
             children = {
                 child.local_name: child.node_id
@@ -157,17 +159,8 @@ class ObjectGraph:
                 full_name = full_name or attribute.full_name
                 found = _tensors_of(attribute.name, attribute.checkpoint_key, specs)
                 if not found:
-                    problems.append(
-                        GraphError(
-                            "tensor of the object graph is not in the index",
-                            where,
-                            expected=f"key `{attribute.checkpoint_key}` (attribute {attribute.name} of node {number})",
-                            got="no such key",
-                            hint="The checkpoint is incomplete; take another copy of it",
-                        )
-                    )
+                    missing.append(Key(attribute.checkpoint_key))
                 tensors.update(found)
-            claimed.update(tensors.values())
             records = tuple(
                 SlotRecord(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
                 for slot in stored.slot_variables
@@ -176,7 +169,7 @@ class ObjectGraph:
             )
             nodes.append(Node(children, tensors, full_name, records))
         raise_all(f"{where}: the object graph cannot be used", problems)
-        return cls(tuple(nodes), specs, "object", where)
+        return cls(tuple(nodes), specs, "object", tuple(missing))
 
     @cached_property
     def node_of(self) -> Mapping[Key, int]:
@@ -386,7 +379,7 @@ def _tensors_of(role: str, key: str, specs: Mapping[Key, TensorSpec]) -> dict[st
     return {role + part: Key(key + part) for part in _TABLE_PARTS if key + part in specs}
 
 
-def _from_names(specs: Mapping[Key, TensorSpec], where: str) -> ObjectGraph:
+def _from_names(specs: Mapping[Key, TensorSpec]) -> ObjectGraph:
     """The tree of the names of a TF1 checkpoint: ``encoder/layer_0/kernel`` is a walk of three edges."""
     children: list[dict[str, int]] = [{}]
     tensors: list[dict[str, Key]] = [{}]
@@ -404,4 +397,4 @@ def _from_names(specs: Mapping[Key, TensorSpec], where: str) -> ObjectGraph:
         tensors[number][VARIABLE_ROLE] = key
         names[number] = key
     nodes = tuple(map(Node, children, tensors, names))
-    return ObjectGraph(nodes, specs, "name", where)
+    return ObjectGraph(nodes, specs, "name")

@@ -63,6 +63,8 @@ def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     sizes = ", ".join(map(format_bytes, bundle.shard_sizes[:_SHOWN])) + (", ..." if bundle.num_shards > _SHOWN else "")
     files = "1 data file" if bundle.num_shards == 1 else f"{bundle.num_shards} data files"
     yield f"{stored}; {files} ({sizes}); bundle format {bundle.producer_version}"
+    missing = [(key, "named by the graph, not in the index") for key in graph.missing]
+    yield from _listed("[yellow]missing tensors[/]", missing)
 
 
 def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
