@@ -109,6 +109,33 @@ def serialize(tree):
     One value in two places is one node with two paths; a dict that holds itself makes a cycle. Keys are shortest
     paths, as TensorFlow's are.
     """
+    nodes, keys = number_nodes(tree)
+    number_of = {id(node): number for number, node in enumerate(nodes)}
+    message, tensors = TrackableObjectGraph(), {}
+    for thing in nodes:
+        node = message.nodes.add()
+        for label, child in children_of(thing).items():
+            node.children.add(local_name=label, node_id=number_of[id(child)])
+        for kind, variable, slot in slots_of(thing):
+            node.slot_variables.add(
+                slot_name=kind,
+                original_variable_node_id=number_of[id(variable)],
+                slot_variable_node_id=number_of[id(slot)],
+            )
+        if isinstance(thing, Table):
+            key = f"{keys[id(thing)]}/.ATTRIBUTES/table"
+            node.attributes.add(name="table", checkpoint_key=key)
+            tensors |= {f"{key}-keys": thing.keys, f"{key}-values": thing.values}
+        elif not isinstance(thing, dict | list | Legacy):
+            key = key_of(keys[id(thing)])
+            name = thing.name if isinstance(thing, Var) else ""
+            node.attributes.add(name="VARIABLE_VALUE", checkpoint_key=key, full_name=name)
+            tensors[key] = thing
+    return message.SerializeToString(), tensors
+
+
+def number_nodes(tree):
+    """The nodes of a tree, breadth first, then the slots; and the shortest path of each as text, by its id."""
     nodes, keys = [tree], {id(tree): ""}
     queue = deque([tree])
     while queue:
@@ -119,33 +146,15 @@ def serialize(tree):
                 keys[id(child)] = f"{keys[id(thing)]}/{escaped}".lstrip("/")
                 nodes.append(child)
                 queue.append(child)
-    for optimizer in [node for node in nodes if isinstance(node, Legacy)]:
-        for kind, variable, slot in optimizer.slots:
+    for optimizer in list(nodes):
+        for kind, variable, slot in slots_of(optimizer):
             keys[id(slot)] = f"{keys[id(variable)]}/.OPTIMIZER_SLOT/{keys[id(optimizer)]}/{kind}"
             nodes.append(slot)
-    number_of = {id(node): number for number, node in enumerate(nodes)}
-    message, tensors = TrackableObjectGraph(), {}
-    for thing in nodes:
-        node = message.nodes.add()
-        for label, child in children_of(thing).items():
-            node.children.add(local_name=label, node_id=number_of[id(child)])
-        if isinstance(thing, Legacy):
-            for kind, variable, slot in thing.slots:
-                node.slot_variables.add(
-                    slot_name=kind,
-                    original_variable_node_id=number_of[id(variable)],
-                    slot_variable_node_id=number_of[id(slot)],
-                )
-        if isinstance(thing, Table):
-            key = f"{keys[id(thing)]}/.ATTRIBUTES/table"
-            node.attributes.add(name="table", checkpoint_key=key)
-            tensors |= {f"{key}-keys": thing.keys, f"{key}-values": thing.values}
-        elif not children_of(thing) and not isinstance(thing, dict | list | Legacy):
-            key = key_of(keys[id(thing)])
-            name = thing.name if isinstance(thing, Var) else ""
-            node.attributes.add(name="VARIABLE_VALUE", checkpoint_key=key, full_name=name)
-            tensors[key] = thing
-    return message.SerializeToString(), tensors
+    return nodes, keys
+
+
+def slots_of(thing):
+    return thing.slots if isinstance(thing, Legacy) else ()
 
 
 def graph_of(tree):
@@ -179,25 +188,29 @@ def write_tensors(prefix, tensors, *, shards=1):
     entries, slices = [], {}
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(ShardWriter(data_path(prefix, n, shards))) for n in range(shards)]
-        for number, (key, thing) in enumerate(tensors.items()):
-            shard = number % shards
-            array = value_of(thing)
+        for number, (name, thing) in enumerate(tensors.items()):
+            key, shard, array = Key(name), number % shards, value_of(thing)
             if isinstance(thing, Partitioned):
-                starts = np.cumsum((0, *thing.lengths))[:-1].tolist()
-                whole = ((0, -1),) * (array.ndim - 1)
-                specs = tuple(((s, length), *whole) for s, length in zip(starts, thing.lengths, strict=True))
-                entries.append(Entry(Key(key), spec_of(array), 0, 0, 0, 0, specs))
-                for piece in specs:
-                    part = array[piece[0][0] : piece[0][0] + piece[0][1]]
-                    slices[Key(key), piece] = Entry(
-                        Key(key), spec_of(part), shard, *writers[shard].append(part.tobytes())
-                    )
-                continue
-            strings = array.dtype == object
-            stored = encode_strings(array.reshape(-1).tolist()) if strings else (array.tobytes(),)
-            entries.append(Entry(Key(key), spec_of(array), shard, *writers[shard].append(*stored)))
+                pieces = pieces_of(thing)
+                entries.append(Entry(key, spec_of(array), 0, 0, 0, 0, tuple(pieces)))
+                for piece, part in pieces.items():
+                    slices[key, piece] = Entry(key, spec_of(part), shard, *writers[shard].append(part.tobytes()))
+            else:
+                strings = array.dtype == object
+                stored = encode_strings(array.reshape(-1).tolist()) if strings else (array.tobytes(),)
+                entries.append(Entry(key, spec_of(array), shard, *writers[shard].append(*stored)))
     write_index(index_path(prefix), entries, shards, slices)
     return prefix
+
+
+def pieces_of(thing):
+    """The slices of a partitioned tensor, with their values."""
+    starts = np.cumsum((0, *thing.lengths))[:-1].tolist()
+    whole = ((0, -1),) * (thing.value.ndim - 1)
+    return {
+        ((start, length), *whole): thing.value[start : start + length]
+        for start, length in zip(starts, thing.lengths, strict=True)
+    }
 
 
 def read_all(prefix):

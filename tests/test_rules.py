@@ -161,7 +161,7 @@ def test_all_mistakes_are_told_at_once():
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(RuleError, match="missing.yaml: got No such file"):
+    with pytest.raises(RuleError, match=r"missing\.yaml: got No such file"):
         read_rulebook(tmp_path / "missing.yaml")
     with pytest.raises(RuleError, match="Is a directory"):
         read_rulebook(tmp_path)
@@ -209,7 +209,10 @@ def test_a_rule_says_what_it_does():
     ]
 
 
-SOUND = (
+SOUND = """rules:
+  - map: {from: "a/{n:int}/**", to: ["b/{n+1}/**"], ops: [{cast: {dtype: half}}]}
+  - drop: {from: c}
+"""
     'rules:\n  - map: {from: "a/{n:int}/**", to: ["b/{n+1}/**"], ops: [{cast: {dtype: half}}]}\n  - drop: {from: c}\n'
 )
 
