@@ -213,8 +213,6 @@ SOUND = """rules:
   - map: {from: "a/{n:int}/**", to: ["b/{n+1}/**"], ops: [{cast: {dtype: half}}]}
   - drop: {from: c}
 """
-    'rules:\n  - map: {from: "a/{n:int}/**", to: ["b/{n+1}/**"], ops: [{cast: {dtype: half}}]}\n  - drop: {from: c}\n'
-)
 
 
 @settings(max_examples=300, deadline=None)
