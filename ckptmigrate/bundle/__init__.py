@@ -8,6 +8,7 @@ A bundle is ``PREFIX.index``, a sorted table of what each tensor is and where it
 from ckptmigrate.bundle.checksum import extend_crc, mask_crc, unmask_crc
 from ckptmigrate.bundle.entry import Entry
 from ckptmigrate.bundle.locate import data_path, find_prefix, index_path
+from ckptmigrate.bundle.origin import writer_version
 from ckptmigrate.bundle.protos import (
     BundleEntryProto,
     BundleHeaderProto,
@@ -50,4 +51,5 @@ __all__ = [
     "slice_box",
     "unmask_crc",
     "write_index",
+    "writer_version",
 ]

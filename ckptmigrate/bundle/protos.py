@@ -5,7 +5,7 @@ So the few messages that a checkpoint needs are described here, under our own pa
 pool of our own: they have the same bytes, and a process that also imports TensorFlow keeps its own.
 
 Source: field names and numbers are those of tensor_bundle.proto and trackable_object_graph.proto in
-tensorflow/core/protobuf/, and of tensor_shape.proto, tensor_slice.proto and versions.proto in
+tensorflow/core/protobuf/ (saved_model.proto and meta_graph.proto too), and of tensor_shape.proto, tensor_slice.proto and versions.proto in
 tensorflow/core/framework/.
 """
 
@@ -64,6 +64,9 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("slot_name", 2, "string"),
         ("slot_variable_node_id", 3, "int32"),
     ),
+    "SavedModel": (("meta_graphs", 2, "*MetaGraphDef"),),
+    "MetaGraphDef": (("meta_info_def", 1, "MetaInfoDef"),),
+    "MetaInfoDef": (("tensorflow_version", 5, "string"),),
 }
 
 
@@ -112,3 +115,5 @@ TensorShapeProto: Any = _message_class("TensorShapeProto")
 TensorSliceProto: Any = _message_class("TensorSliceProto")
 RegisteredSaver: Any = _message_class("RegisteredSaver")
 TrackableObjectGraph: Any = _message_class("TrackableObjectGraph")
+SavedModel: Any = _message_class("SavedModel")
+MetaGraphDef: Any = _message_class("MetaGraphDef")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ckptmigrate.bundle import Bundle, unmask_crc
+from ckptmigrate.bundle import Bundle, unmask_crc, writer_version
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.spec import Key, format_path
 
@@ -23,6 +23,7 @@ def inspect_data(bundle: Bundle, graph: ObjectGraph) -> dict[str, Any]:
         "nodes": len(graph.nodes),
         "fingerprint": bundle.fingerprint,
         "format_version": bundle.producer_version,
+        "tensorflow_version": writer_version(bundle.prefix) or None,
         "shards": [
             {"path": path, "size_bytes": size}
             for path, size in zip(bundle.shard_paths, bundle.shard_sizes, strict=True)

@@ -1,6 +1,6 @@
 """Plans, bundles, differences and proofs as a person reads them in a terminal.
 
-Every function takes values and returns something that rich can print; nothing here reads or prints.
+Every function takes values and returns something that rich can print; nothing here prints.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from ckptmigrate.apply import Receipt
-from ckptmigrate.bundle import Bundle
+from ckptmigrate.bundle import Bundle, writer_version
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching import Difference, Step
 from ckptmigrate.plan import Plan
@@ -62,7 +62,9 @@ def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     stored = f"object graph of {len(graph.nodes)} nodes" if graph.kind == "object" else "name-based, no object graph"
     sizes = ", ".join(map(format_bytes, bundle.shard_sizes[:_SHOWN])) + (", ..." if bundle.num_shards > _SHOWN else "")
     files = "1 data file" if bundle.num_shards == 1 else f"{bundle.num_shards} data files"
-    yield f"{stored}; {files} ({sizes}); bundle format {bundle.producer_version}"
+    version = writer_version(bundle.prefix)
+    writer = f"written by TensorFlow {version}" if version else "the TensorFlow that wrote it is not recorded"
+    yield f"{stored}; {files} ({sizes}); {writer}"
     missing = [(key, "named by the graph, not in the index") for key in graph.missing]
     yield from _listed("[yellow]missing tensors[/]", missing)
 
