@@ -4,9 +4,9 @@ Importing any of TensorFlow's generated modules runs ``import tensorflow`` (seco
 So the few messages that a checkpoint needs are described here, under our own package name and in a
 pool of our own: they have the same bytes, and a process that also imports TensorFlow keeps its own.
 
-Source: field names and numbers are those of tensor_bundle.proto and trackable_object_graph.proto in
-tensorflow/core/protobuf/ (saved_model.proto and meta_graph.proto too), and of tensor_shape.proto, tensor_slice.proto and versions.proto in
-tensorflow/core/framework/.
+Source: field names and numbers are those of tensor_bundle.proto, trackable_object_graph.proto,
+saved_model.proto and meta_graph.proto in tensorflow/core/protobuf/, and of tensor_shape.proto,
+tensor_slice.proto and versions.proto in tensorflow/core/framework/.
 """
 
 from __future__ import annotations
