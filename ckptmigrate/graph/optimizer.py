@@ -6,7 +6,7 @@ There are three generations, and Sonnet. They differ in where the link from a sl
 generation      slots                                       the link
 ==============  ==========================================  =========================================
 ``legacy``      ``slot_variables`` records                  in the record
-``keras-2.11``  ``_variables/N``, ``_momentums/N``, ...     full names: ``Adam/m/`` + variable's name
+``keras-2.11``  ``_variables/N``, ``_momentums/N``, ...     full names: ``Adam/m/`` or ``m/`` + variable's
 ``keras-3``     ``_variables/N``, ``_momentums/N``, ...     the same index in ``_trainable_variables``
 ``sonnet``      ``m/N``, ``v/N``, ...                       full names: ``adam/m/`` + variable's name
 ==============  ==========================================  =========================================
@@ -17,7 +17,9 @@ Source: tensorflow/python/checkpoint/graph_view.py (``serialize_slot_variables``
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +34,9 @@ _COUNTERS = ("iter", "_iterations", "iterations", "step")
 """The child that counts the optimizer's steps, in each generation."""
 
 
+_NameAndShape = tuple[str, tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A variable that an optimizer keeps for a model variable.
@@ -39,12 +44,14 @@ class Slot:
     Attributes:
         kind: What it holds, as the optimizer calls it: ``m``, ``momentums``, ``velocities``, ...
         node: Its own node.
-        variable: The node of the model variable; None where the checkpoint does not say it for certain.
+        variable: The node of the model variable; None where the checkpoint does not say it.
+        certain: Whether the checkpoint says it. If not, `variable` is what the usual order of variables says.
     """
 
     kind: str
     node: int
     variable: int | None
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,28 +123,60 @@ def _read_optimizer(graph: ObjectGraph, number: int, internal: set[int]) -> Opti
         )
         return Optimizer(number, "keras-3", slots, bookkeeping)
     if "_variables" in node.children:
-        return Optimizer(number, "keras-2.11", _link_by_name(graph, kinds, internal), bookkeeping)
-    return Optimizer(number, "sonnet", _link_by_name(graph, kinds, internal), bookkeeping)
+        return Optimizer(number, "keras-2.11", _link_by_name(graph, kinds, internal, "keras-2.11"), bookkeeping)
+    return Optimizer(number, "sonnet", _link_by_name(graph, kinds, internal, "sonnet"), bookkeeping)
 
 
-def _link_by_name(graph: ObjectGraph, kinds: Mapping[str, Mapping[int, int]], internal: set[int]) -> tuple[Slot, ...]:
-    """Link slots to variables by their names, where names and order leave one answer only.
+def _link_by_name(
+    graph: ObjectGraph, kinds: Mapping[str, Mapping[int, int]], internal: set[int], generation: Generation
+) -> tuple[Slot, ...]:
+    """Link slots to variables by their names, and by their order where several variables share a name.
 
-    A slot's name is ``<optimizer>/<kind>/<variable>``. Where several variables have the same name (those of
-    two subclassed models, or none at all: ``Variable``), the k-th slot of that name and shape belongs to
-    the k-th such variable in the order in which the optimizer was built. That order is not stored; it is
-    the one of the layers for Keras and alphabetical for tf.Module. A link is made if both agree.
+    A slot's name ends in its variable's: ``Adam/m/dense/kernel``, or ``m/dense/kernel`` where the optimizer
+    was built before its first step. Where several variables of one shape have the same name (those of two
+    Sonnet layers, or none at all: ``Variable``), the k-th slot belongs to the k-th such variable in the order
+    in which the optimizer was given them. That order is not stored. Usually it is that of
+    ``trainable_variables``, so a link is made if each such order that fits the names of all slots says the
+    same, and it is not certain.
     """
-    orders = [list(_variables_in_order(graph, internal, alphabetical=flag)) for flag in (False, True)]
+    # Sonnet's modules are tf.Modules; a Keras optimizer may train layers or a tf.Module.
+    flags = (True,) if generation == "sonnet" else (False, True)
+    orders = [list(_variables_in_order(graph, internal, alphabetical=flag)) for flag in flags]
+    variables_of: dict[_NameAndShape, list[int]] = {}
+    for variable in orders[0]:
+        variables_of.setdefault(_name_and_shape(graph, variable), []).append(variable)
     links: list[Slot] = []
     for kind, items in kinds.items():
         slots = [items[index] for index in sorted(items)]
-        answers = [_link_in_order(graph, slots, order) for order in orders]
+        readings = _owner_names(graph, slots, variables_of.keys())
+        owners = readings[0] if len(readings) == 1 else {}
+        counts = Counter(owners.values())
+        answers = [answer for order in orders if (answer := _link_in_order(graph, owners, order))]
         for slot in slots:
-            first = answers[0].get(slot)
-            agreed = first if all(answer.get(slot) == first for answer in answers) else None
-            links.append(Slot(kind, slot, agreed))
+            owner = owners.get(slot)
+            if owner is not None and len(variables_of[owner]) == counts[owner] == 1:
+                links.append(Slot(kind, slot, variables_of[owner][0]))
+            else:
+                found = {answer.get(slot) for answer in answers}
+                links.append(Slot(kind, slot, found.pop() if len(found) == 1 else None, certain=False))
     return tuple(links)
+
+
+def _owner_names(
+    graph: ObjectGraph, slots: Sequence[int], named: Collection[_NameAndShape]
+) -> list[dict[int, _NameAndShape]]:
+    """What the variables of one kind's slots are called: what is left of their names behind one prefix of all.
+
+    The prefixes that lead to most of the variables there are; several if as many are found behind each.
+    """
+    names = [graph.nodes[slot].full_name.split("/") for slot in slots]
+    shared = range(1, min(map(len, names), default=0))
+    readings = []
+    for length in itertools.takewhile(lambda length: len({tuple(name[:length]) for name in names}) == 1, shared):
+        owners = (("/".join(name[length:]), _shape(graph, slot)) for slot, name in zip(slots, names, strict=True))
+        readings.append({slot: owner for slot, owner in zip(slots, owners, strict=True) if owner in named})
+    most = max(map(len, readings), default=0)
+    return [reading for reading in readings if len(reading) == most]
 
 
 def _variables_in_order(graph: ObjectGraph, internal: set[int], *, alphabetical: bool) -> Iterator[int]:
@@ -163,22 +202,16 @@ def _variables_in_order(graph: ObjectGraph, internal: set[int], *, alphabetical:
         stack.extend(reversed(held))
 
 
-def _link_in_order(graph: ObjectGraph, slots: Sequence[int], variables: Sequence[int]) -> dict[int, int]:
-    """The k-th slot of a name and shape to the k-th variable of them, where their numbers are equal."""
-    slots_by_tail: dict[tuple[str, object], list[int]] = {}
-    for slot in slots:
-        _, _, tail = graph.nodes[slot].full_name.partition("/")
-        _, _, tail = tail.partition("/")
-        slots_by_tail.setdefault((tail, _shape(graph, slot)), []).append(slot)
-    variables_by_name: dict[tuple[str, object], list[int]] = {}
-    for variable in variables:
-        variables_by_name.setdefault((graph.nodes[variable].full_name, _shape(graph, variable)), []).append(variable)
-    links: dict[int, int] = {}
-    for named, group in slots_by_tail.items():
-        owners = variables_by_name.get(named, [])
-        if len(owners) == len(group):
-            links.update(zip(group, owners, strict=True))
-    return links
+def _link_in_order(graph: ObjectGraph, owners: Mapping[int, _NameAndShape], variables: Iterable[int]) -> dict[int, int]:
+    """The k-th slot to the k-th variable, if all slots in a row are called what the variables are; else none."""
+    names = set(owners.values())
+    trained = [variable for variable in variables if _name_and_shape(graph, variable) in names]
+    fits = [_name_and_shape(graph, variable) for variable in trained] == list(owners.values())
+    return dict(zip(owners, trained, strict=True)) if fits else {}
+
+
+def _name_and_shape(graph: ObjectGraph, number: int) -> _NameAndShape:
+    return graph.nodes[number].full_name, _shape(graph, number)
 
 
 def _shape(graph: ObjectGraph, number: int) -> tuple[int, ...]:

@@ -14,6 +14,13 @@ from ckptmigrate.ops import Cast, Fill, Op
 from ckptmigrate.rules import Rule, Rulebook
 from ckptmigrate.spec import Key, Pattern, TensorSpec, format_path
 
+_ORDER_CONFIDENCE = 0.9
+_ORDER_EVIDENCE = (
+    "several variables have the name that the slot has, and it is taken for its variable's because the optimizer was "
+    "given them in the order of `trainable_variables`, as is usual"
+)
+"""Why a slot's variable is likely and not certain. The order is not in the checkpoint."""
+
 _SHOWN = 3
 """So many problems of one rule are told one by one; the rest are counted."""
 
@@ -258,14 +265,14 @@ class _Matcher:
     # Slots.
 
     def take_slots(self) -> None:
-        for theirs, ours in self.optimizer_pairs():
-            self.follow_variables(theirs, ours)
         for optimizer in self.target.optimizers:
             for slot in optimizer.slots:
                 self.start_with_variable(slot)
         for optimizer in self.source.optimizers:
             for slot in optimizer.slots:
                 self.drop_with_variable(slot)
+        for theirs, ours in self.optimizer_pairs():
+            self.follow_variables(theirs, ours)
 
     def optimizer_pairs(self) -> Iterator[tuple[Optimizer, Optimizer]]:
         """Optimizers that a rule or equal paths join; the only one of each side, where there is one."""
@@ -279,30 +286,43 @@ class _Matcher:
 
     def follow_variables(self, theirs: Optimizer, ours: Optimizer) -> None:
         """A slot goes where its variable goes, through the same operations."""
+        # What is certain comes first: it may show that what is only likely is wrong.
+        self.follow_links(theirs, ours, certain=True)
+        if self.nothing_moved():
+            self.follow_positions(theirs, ours)
+        self.follow_links(theirs, ours, certain=False)
+        if not all(slot.variable is not None for slot in (*theirs.slots, *ours.slots)):
+            self.ask(
+                [
+                    self.key(self.source, slot)
+                    for slot in theirs.slots
+                    if slot.variable is None or self.source.nodes[slot.variable].tensors[VARIABLE_ROLE] in self.used
+                ],
+                [
+                    self.key(self.target, slot)
+                    for slot in ours.slots
+                    if slot.variable is None or self.step_of(slot.variable) is not None
+                ],
+                "the checkpoint does not say which variables these slots belong to: several variables share a name",
+            )
+
+    def follow_links(self, theirs: Optimizer, ours: Optimizer, *, certain: bool) -> None:
         slots = {(slot.kind, slot.variable): slot for slot in theirs.slots if slot.variable is not None}
-        variable_of = {slot.variable: self.step_of(slot.variable) for slot in ours.slots if slot.variable is not None}
         for slot in ours.slots:
-            step = None if slot.variable is None else variable_of[slot.variable]
+            step = self.step_of(slot.variable)
             if step is None or not step.sources:
                 continue
             owner = self.source.node_of[step.sources[0]]
             found = slots.get((slot.kind, owner))
-            if found is None:
+            if found is not None:
+                if certain == (slot.certain and found.certain):
+                    self.follow(found, slot, step, certain=certain)
+            elif all(other.variable is not None for other in theirs.slots):
                 self.target_reasons[self.key(self.target, slot)] = (
                     f"the source has no slot `{slot.kind}` of `{self.source.say(owner)}`"
                 )
-            else:
-                self.follow(found, slot, step)
-        if self.nothing_moved():
-            self.follow_positions(theirs, ours)
-        else:
-            self.ask(
-                [self.key(self.source, slot) for slot in theirs.slots if slot.variable is None],
-                [self.key(self.target, slot) for slot in ours.slots if slot.variable is None],
-                "the checkpoint does not say which variables these slots belong to: several variables share a name",
-            )
 
-    def follow(self, theirs: Slot, ours: Slot, step: Step) -> None:
+    def follow(self, theirs: Slot, ours: Slot, step: Step, *, certain: bool) -> None:
         source_key, target_key = self.key(self.source, theirs), self.key(self.target, ours)
         if target_key in self.steps or source_key in self.dropped or source_key in self.used:
             return
@@ -321,15 +341,29 @@ class _Matcher:
         self.used.add(source_key)
         variable = self.target.say_key(step.target)
         evidence = f"slot `{ours.kind}` of `{variable}` follows it"
-        self.steps[target_key] = Step(target_key, (source_key,), moves, step.status, step.confidence, (evidence,))
+        if certain:
+            self.steps[target_key] = Step(target_key, (source_key,), moves, step.status, step.confidence, (evidence,))
+        else:
+            confidence = min(step.confidence, _ORDER_CONFIDENCE)
+            evidences = (evidence, _ORDER_EVIDENCE)
+            self.steps[target_key] = Step(target_key, (source_key,), moves, "proposed", confidence, evidences)
 
     def nothing_moved(self) -> bool:
-        """Whether all variables are where they were, so that no list can have changed its order."""
-        return all(
-            ((step := self.step_of(number)) is not None and step.status == "exact") or number in self.target.slot_nodes
-            for number, node in enumerate(self.target.nodes)
-            if VARIABLE_ROLE in node.tensors
-        ) and len(self.source.specs) == len(self.target.specs)
+        """Whether all variables but slots are where they were, so that no list can have changed its order."""
+        save_counter = self.target.child(ROOT, "save_counter")
+        return (
+            len(self.source.slot_nodes) == len(self.target.slot_nodes)
+            and all(
+                node.tensors[VARIABLE_ROLE] in self.used
+                for number, node in enumerate(self.source.nodes)
+                if VARIABLE_ROLE in node.tensors and number not in self.source.slot_nodes
+            )
+            and all(
+                (step := self.step_of(number)) is not None and step.status == "exact"
+                for number, node in enumerate(self.target.nodes)
+                if VARIABLE_ROLE in node.tensors and number not in self.target.slot_nodes and number != save_counter
+            )
+        )
 
     def follow_positions(self, theirs: Optimizer, ours: Optimizer) -> None:
         """Slots whose variable is not known keep their place if nothing moved."""
@@ -352,9 +386,14 @@ class _Matcher:
         """A slot of a variable that starts anew starts anew."""
         step = self.step_of(slot.variable)
         key = self.key(self.target, slot)
-        if key not in self.steps and step is not None and step.status == "initial":
-            evidence = f"slot `{slot.kind}` of `{self.target.say_key(step.target)}`, which starts anew"
+        if key in self.steps or step is None or step.status != "initial":
+            return
+        evidence = f"slot `{slot.kind}` of `{self.target.say_key(step.target)}`, which starts anew"
+        if slot.certain:
             self.steps[key] = Step(key, (), (Fill("template"),), "initial", 1.0, (evidence,))
+        else:
+            evidences = (evidence, _ORDER_EVIDENCE)
+            self.steps[key] = Step(key, (), (Fill("template"),), "proposed", _ORDER_CONFIDENCE, evidences)
 
     def drop_with_variable(self, slot: Slot) -> None:
         """A slot of a variable that is dropped is dropped."""
@@ -362,7 +401,9 @@ class _Matcher:
         if slot.variable is None or key in self.used or key in self.dropped:
             return
         owner = self.source.nodes[slot.variable].tensors.get(VARIABLE_ROLE)
-        if owner in self.dropped:
+        if owner in self.dropped and not slot.certain:
+            self.source_reasons[key] = f"likely slot `{slot.kind}` of what is dropped; {_ORDER_EVIDENCE}"
+        elif owner in self.dropped:
             self.dropped[key] = Drop(key, self.dropped[owner].rule)
 
     def step_of(self, number: int | None) -> Step | None:
