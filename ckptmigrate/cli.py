@@ -31,9 +31,8 @@ _PATIENCE_S = 2.0
 def main() -> None:
     """Run the command line."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Without its standalone mode, click returns the status that a command exits with.
+        sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -52,14 +52,8 @@ def build_checkpoint(target: str) -> Any:
     Raises:
         TemplateError: The factory is not there, raises, or returns something else.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    tf = _import_tensorflow(target)
     factory = _load(target)
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise TemplateError(
-            "tensorflow cannot be imported", target, got=str(error), hint="Install tensorflow to build a model"
-        ) from error
     try:
         built = factory()
     except Exception as error:
@@ -190,6 +184,33 @@ def _is_built(optimizer: Any, kinds: set[str]) -> bool:
         return bool(optimizer.weights)
     built = getattr(optimizer, "built", None)
     return bool(getattr(optimizer, "_built", True) if built is None else built)
+
+
+def _import_tensorflow(target: str) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with _without_native_chatter():
+            import tensorflow as tf
+    except ImportError as error:
+        raise TemplateError(
+            "tensorflow cannot be imported", target, got=str(error), hint="Install tensorflow to build a model"
+        ) from error
+    return tf
+
+
+@contextlib.contextmanager
+def _without_native_chatter() -> Iterator[None]:
+    """Keep what native code says of the machine's devices, at import and at any log level, off stderr."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _load(target: str) -> Any:
