@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+_SHOWN = 30
+"""So many problems of one pass are told one by one; the rest are counted."""
+
 
 class CkptMigrateError(Exception):
     """A mistake in what we were given, said so that a person can mend it.
@@ -110,7 +113,8 @@ class Problems(ExceptionGroup[CkptMigrateError]):
         return tuple(problem for problem in self.exceptions if isinstance(problem, CkptMigrateError))
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.message}:", *(f"  {problem}" for problem in self.problems)])
+        more = [f"  and {len(self.problems) - _SHOWN} more"] if len(self.problems) > _SHOWN else []
+        return "\n".join([f"{self.message}:", *(f"  {problem}" for problem in self.problems[:_SHOWN]), *more])
 
 
 def raise_all(message: str, problems: Iterable[CkptMigrateError]) -> None:

@@ -16,6 +16,7 @@ from ckptmigrate.bundle import Bundle, writer_version
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching import Difference, Step
 from ckptmigrate.plan import Plan
+from ckptmigrate.report.data import stored_bytes
 from ckptmigrate.report.fold import fold
 from ckptmigrate.spec import Key
 from ckptmigrate.verify import Report
@@ -55,7 +56,7 @@ class _Row:
 
 def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     """A bundle in numbers: tensors, bytes, slots, nodes, data files, and what wrote it."""
-    total = sum(bundle.entries[key].size_bytes for key in graph.specs)
+    total = sum(stored_bytes(bundle, key) for key in graph.specs)
     slots = sum(len(optimizer.slots) for optimizer in graph.optimizers)
     kinds = ", ".join(f"{each.generation} optimizer at {graph.say(each.node)}" for each in graph.optimizers)
     yield f"{len(graph.specs)} tensors, {format_bytes(total)}" + (f", {slots} of them slots ({kinds})" if kinds else "")
@@ -83,11 +84,13 @@ def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
         if number in folded_away:
             continue
         for role, key in node.tensors.items():
-            path = graph.paths[number] or (key,)
+            path = graph.paths[number] or tuple(key.split("/"))
             kept = f" + {', '.join(slots[number])}" if number in slots and role == VARIABLE_ROLE else ""
             what = "" if role == VARIABLE_ROLE else f" {role}"
-            rows.append(_Row(path, f"{graph.specs[key]} {format_bytes(bundle.entries[key].size_bytes)}{what}{kept}"))
-    rows.extend(_Row((key,), f"{graph.specs[key]} (held by no object)") for key in graph.unowned)
+            slices = bundle.entries[key].slices
+            size = format_bytes(stored_bytes(bundle, key)) + (f" in {len(slices)} slices" if slices else "")
+            rows.append(_Row(path, f"{graph.specs[key]} {size}{what}{kept}"))
+    rows.extend(_Row(tuple(key.split("/")), f"{graph.specs[key]} (held by no object)") for key in graph.unowned)
     return _tree(bundle.prefix, rows)
 
 
@@ -115,10 +118,12 @@ def plan_tree(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Tree:
 
 def _step_row(step: Step, source: ObjectGraph, target: ObjectGraph, slots: Sequence[str]) -> _Row:
     number = target.node_of.get(step.target)
-    path = (step.target,) if number is None else target.paths[number]
+    path = (number is not None and target.paths[number]) or tuple(step.target.split("/"))
     origins = [source.say_key(key) for key in step.sources]
     same = origins == [target.say_key(step.target)]
     text = str(target.specs[step.target])
+    if number is not None and step.target != target.nodes[number].tensors.get(VARIABLE_ROLE):
+        text += "".join(f" {role}" for role, key in target.nodes[number].tensors.items() if key == step.target)
     if origins and not same:
         text += f" <- {', '.join(origins)}"
     if step.ops:
