@@ -46,9 +46,7 @@ def plan(tmp_path: Path, old: Live, new: Live, rules: str = "", **allowed: bool)
         matching = match_graphs(
             ObjectGraph.from_bundle(theirs), ObjectGraph.from_bundle(ours), parse_rulebook(rules) if rules else ()
         )
-        return make_plan(
-            Endpoint(source, theirs.fingerprint), Endpoint(template, ours.fingerprint), matching, **allowed
-        )
+        return make_plan(Endpoint.of(theirs), Endpoint.of(ours), matching, **allowed)
 
 
 def migrate(tmp_path: Path, old: Live, new: Live, rules: str = "", **allowed: bool) -> Plan:

@@ -1,0 +1,33 @@
+"""The examples run, and what they assert holds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+SAID = {
+    "linear_module": "Did you mean",
+    "added_variables": "assert_consumed passes",
+    "training_goes_on": "w1 and kernel have the same bits",
+}
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == SAID.keys()
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_example(tmp_path, name):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", tmp_path],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert SAID[name] in done.stdout
