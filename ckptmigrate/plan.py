@@ -7,6 +7,7 @@ so a plan that was edited by hand cannot do harm.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
@@ -99,33 +100,16 @@ class Plan:
 
     def to_json(self) -> bytes:
         """The plan as ``ckptmigrate.plan/1``, indented, the same bytes for the same plan."""
+        # Steps, questions and drops have the fields of the schema, in its order; only operations do not.
         data = {
             "schema": SCHEMA,
             "source": _endpoint_data(self.source),
             "target": _endpoint_data(self.target),
-            "steps": [
-                {
-                    "target": step.target,
-                    "sources": step.sources,
-                    "ops": [ops.to_data(operation) for operation in step.ops],
-                    "status": step.status,
-                    "confidence": step.confidence,
-                    "evidence": step.evidence,
-                }
-                for step in self.steps
-            ],
-            "ambiguous": [
-                {
-                    "targets": question.targets,
-                    "sources": question.sources,
-                    "reason": question.reason,
-                    "hypotheses": question.hypotheses,
-                }
-                for question in self.ambiguous
-            ],
+            "steps": [_step_data(step) if step.ops else step for step in self.steps],
+            "ambiguous": self.ambiguous,
             "unmatched_source": [unmatched.key for unmatched in self.unmatched_source],
             "unmatched_target": [unmatched.key for unmatched in self.unmatched_target],
-            "dropped": [{"source": drop.source, "rule": drop.rule} for drop in self.dropped],
+            "dropped": self.dropped,
             "reasons": {
                 "source": {unmatched.key: unmatched.reason for unmatched in self.unmatched_source if unmatched.reason},
                 "target": {unmatched.key: unmatched.reason for unmatched in self.unmatched_target if unmatched.reason},
@@ -144,35 +128,16 @@ class Plan:
         Raises:
             PlanError: It is no plan of this schema; `Problems` if several operations cannot be read.
         """
-        try:
-            head = msgspec.json.decode(text, type=_Head)
-            if head.schema != SCHEMA:
-                raise PlanError(
-                    "unknown schema",
-                    where,
-                    expected=f"`{SCHEMA}` (this version)",
-                    got=f"`{head.schema}` (the file)",
-                    hint="Make the plan again with this version",
-                )
-            wire = msgspec.json.decode(text, type=_Wire)
-        except msgspec.DecodeError as error:
-            reason, _, place = str(error).partition(" - at `$")
-            raise PlanError(
-                "not a plan",
-                f"{where}{' ' + place.rstrip('`') if place else ''}",
-                expected=f"JSON as `{SCHEMA}` defines it",
-                got=reason,
-                hint="Make the plan again with `ckptmigrate plan`",
-            ) from error
+        wire = _decode(text, where)
         problems: list[CkptMigrateError] = []
         steps = tuple(
             Step(
-                Key(step.target),
-                tuple(map(Key, step.sources)),
-                _operations(step.ops, f"{where} steps[{number}].ops", problems),
+                step.target,
+                step.sources,
+                _operations(step.ops, f"{where} steps[{number}].ops", problems) if step.ops else (),
                 step.status,
                 step.confidence,
-                tuple(step.evidence),
+                step.evidence,
             )
             for number, step in enumerate(wire.steps)
         )
@@ -183,17 +148,12 @@ class Plan:
             Endpoint(wire.target.prefix, wire.target.fingerprint, wire.target.factory),
             steps,
             tuple(
-                Question(
-                    tuple(map(Key, item.targets)),
-                    tuple(map(Key, item.sources)),
-                    item.reason,
-                    tuple(map(str, item.hypotheses)),
-                )
+                Question(item.targets, item.sources, item.reason, tuple(map(str, item.hypotheses)))
                 for item in wire.ambiguous
             ),
-            tuple(Unmatched(Key(key), reasons.get("source", {}).get(key, "")) for key in wire.unmatched_source),
-            tuple(Unmatched(Key(key), reasons.get("target", {}).get(key, "")) for key in wire.unmatched_target),
-            tuple(Drop(Key(item.source), item.rule) for item in wire.dropped),
+            tuple(Unmatched(key, reasons.get("source", {}).get(key, "")) for key in wire.unmatched_source),
+            tuple(Unmatched(key, reasons.get("target", {}).get(key, "")) for key in wire.unmatched_target),
+            tuple(Drop(item.source, item.rule) for item in wire.dropped),
         )
 
 
@@ -289,9 +249,18 @@ def _misfits(
     plan: Plan, source_specs: Mapping[Key, TensorSpec], target_specs: Mapping[Key, TensorSpec], where: str
 ) -> Iterator[CkptMigrateError]:
     for number, step in enumerate(plan.steps):
-        yield from _step_misfits(step, f"{where} steps[{number}]", source_specs, target_specs)
+        if not _is_plain(step, source_specs, target_specs):
+            yield from _step_misfits(step, f"{where} steps[{number}]", source_specs, target_specs)
     yield from _target_misfits(plan, target_specs, where)
     yield from _source_misfits(plan, source_specs, where)
+
+
+def _is_plain(step: Step, source_specs: Mapping[Key, TensorSpec], target_specs: Mapping[Key, TensorSpec]) -> bool:
+    """Whether it fits because nothing happens on the way: most steps of most plans, and there can be many."""
+    if step.ops or len(step.sources) != 1:
+        return False
+    spec = source_specs.get(step.sources[0])
+    return spec is not None and spec == target_specs.get(step.target)
 
 
 def _target_misfits(plan: Plan, target_specs: Mapping[Key, TensorSpec], where: str) -> Iterator[CkptMigrateError]:
@@ -307,17 +276,15 @@ def _target_misfits(plan: Plan, target_specs: Mapping[Key, TensorSpec], where: s
 
 
 def _source_misfits(plan: Plan, source_specs: Mapping[Key, TensorSpec], where: str) -> Iterator[CkptMigrateError]:
-    used: dict[Key, list[Step]] = {}
-    for step in plan.steps:
-        for key in step.sources:
-            used.setdefault(key, []).append(step)
+    used = Counter(key for step in plan.steps for key in step.sources)
+    by_rule = Counter(key for step in plan.steps if step.status == "rule" for key in step.sources)
     dropped = {drop.source for drop in plan.dropped}
     open_sources = {item.key for item in plan.unmatched_source}
     open_sources.update(key for question in plan.ambiguous for key in question.sources)
-    for key, steps in used.items():
+    for key, count in used.items():
         # Only a rule can say that a copy is meant.
-        if len(steps) > 1 and any(step.status != "rule" for step in steps):
-            yield PlanError("source used twice", f"{where} `{key}`", expected="one step", got=f"{len(steps)} steps")
+        if count > 1 and by_rule[key] < count:
+            yield PlanError("source used twice", f"{where} `{key}`", expected="one step", got=f"{count} steps")
         if key in dropped:
             yield PlanError("source used and dropped", f"{where} `{key}`", expected="one of the two")
     for key in sorted(dropped - source_specs.keys()):
@@ -377,6 +344,47 @@ def _endpoint_data(end: Endpoint) -> dict[str, str]:
     return {"prefix": end.prefix, "fingerprint": end.fingerprint, **factory}
 
 
+def _step_data(step: Step) -> dict[str, Any]:
+    return {
+        "target": step.target,
+        "sources": step.sources,
+        "ops": [ops.to_data(operation) for operation in step.ops],
+        "status": step.status,
+        "confidence": step.confidence,
+        "evidence": step.evidence,
+    }
+
+
+def _decode(text: bytes, where: str) -> _Wire:
+    try:
+        wire = msgspec.json.decode(text, type=_Wire)
+    except msgspec.DecodeError as error:
+        # A plan of another version may well have other fields: its version is what to tell of it.
+        with contextlib.suppress(msgspec.DecodeError):
+            _check_schema(msgspec.json.decode(text, type=_Head).schema, where)
+        reason, _, place = str(error).partition(" - at `$")
+        raise PlanError(
+            "not a plan",
+            f"{where}{' ' + place.rstrip('`') if place else ''}",
+            expected=f"JSON as `{SCHEMA}` defines it",
+            got=reason,
+            hint="Make the plan again with `ckptmigrate plan`",
+        ) from error
+    _check_schema(wire.schema, where)
+    return wire
+
+
+def _check_schema(schema: str, where: str) -> None:
+    if schema != SCHEMA:
+        raise PlanError(
+            "unknown schema",
+            where,
+            expected=f"`{SCHEMA}` (this version)",
+            got=f"`{schema}` (the file)",
+            hint="Make the plan again with this version",
+        )
+
+
 def _operations(data: list[Any], where: str, problems: list[CkptMigrateError]) -> tuple[ops.Op, ...]:
     read: list[ops.Op] = []
     for item in data:
@@ -403,23 +411,23 @@ class _EndpointWire(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _StepWire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    target: str
-    sources: list[str]
+    target: Key
+    sources: tuple[Key, ...]
     ops: list[Any]
     status: Status
     confidence: float
-    evidence: list[str]
+    evidence: tuple[str, ...]
 
 
 class _QuestionWire(msgspec.Struct, forbid_unknown_fields=True):
-    targets: list[str]
-    sources: list[str]
+    targets: tuple[Key, ...]
+    sources: tuple[Key, ...]
     reason: str
     hypotheses: list[Any]
 
 
 class _DropWire(msgspec.Struct, forbid_unknown_fields=True):
-    source: str
+    source: Key
     rule: str
 
 
@@ -429,7 +437,7 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
     target: _EndpointWire
     steps: list[_StepWire]
     ambiguous: list[_QuestionWire]
-    unmatched_source: list[str]
-    unmatched_target: list[str]
+    unmatched_source: list[Key]
+    unmatched_target: list[Key]
     dropped: list[_DropWire]
     reasons: dict[str, dict[str, str]] = {}

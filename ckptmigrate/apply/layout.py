@@ -2,7 +2,8 @@
 
 A tensor that does not change stays in its data file, and the file becomes a shard of the new bundle.
 That is worth it while most of the file is still alive: a shard in which dropped tensors take more room
-than what is left is not linked, its live ranges are copied.
+than what is left is not linked, its live ranges are copied. An object graph in it counts on neither
+side: the target's is needed and the source's is not, whatever happens to the tensors.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from ckptmigrate.bundle import Bundle, Entry, SliceSpec
 from ckptmigrate.matching import Step
@@ -21,8 +24,7 @@ Side = Literal["source", "target"]
 Choice = Literal["auto", "link", "compact"]
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True, gc=False):
     """A tensor (or one slice of a partitioned one) whose bytes are taken as they are.
 
     Attributes:
@@ -94,16 +96,27 @@ def lay_out(plan: Plan, source: Bundle, target: Bundle, choice: Choice) -> Layou
     in_place: list[Kept] = []
     copied: list[Kept] = []
     for (side, shard), items in sorted(files.items(), key=lambda file: file[0]):
-        size_bytes = bundles[side].shard_sizes[shard]
-        live_bytes = sum(size for _, size in {(item.entry.offset, item.entry.size_bytes) for item in items})
+        bundle = bundles[side]
+        live_bytes = sum(
+            size_bytes
+            for _, size_bytes in {
+                (item.entry.offset, item.entry.size_bytes) for item in items if item.key != OBJECT_GRAPH_KEY
+            }
+        )
+        dead_bytes = bundle.shard_sizes[shard] - _graph_bytes(bundle, shard) - live_bytes
         # The template's own files are linked only if nearly all of the new bundle is initial values.
         forced = choice == "link" and side == "source"
-        if live_bytes and choice != "compact" and (forced or size_bytes - live_bytes <= live_bytes):
-            linked.append(LinkedShard(side, shard, bundles[side].shard_paths[shard], size_bytes))
+        if live_bytes and choice != "compact" and (forced or dead_bytes <= live_bytes):
+            linked.append(LinkedShard(side, shard, bundle.shard_paths[shard], bundle.shard_sizes[shard]))
             in_place.extend(items)
         else:
             copied.extend(sorted(items, key=lambda item: item.entry.offset))
     return Layout(tuple(linked), tuple(in_place), tuple(copied), made)
+
+
+def _graph_bytes(bundle: Bundle, shard: int) -> int:
+    graph = bundle.entries.get(OBJECT_GRAPH_KEY)
+    return graph.size_bytes if graph is not None and graph.shard == shard else 0
 
 
 def _is_kept(step: Step) -> bool:

@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from ckptmigrate.bundle import (
     Box,
     Bundle,
     Entry,
-    Extent,
     ShardWriter,
     SliceSpec,
     data_path,
@@ -204,9 +204,7 @@ class _Writing:
             self.shards.append(ShardReceipt(os.path.basename(data_path(out, number, count)), linked.size_bytes, how))
         number_of = {(linked.side, linked.shard): number for number, linked in enumerate(self.layout.linked)}
         for kept in self.layout.in_place:
-            entry = kept.entry
-            extent = Extent(entry.offset, entry.size_bytes, entry.crc32c)
-            self.place(kept, number_of[kept.side, entry.shard], extent)
+            self.place(kept, number_of[kept.side, kept.entry.shard], kept.entry.offset)
         if self.layout.has_new_shard:
             with ShardWriter(data_path(self.temporary, count - 1, count)) as writer:
                 self.copy(writer)
@@ -220,33 +218,30 @@ class _Writing:
         _put_in_place(self.temporary, out, count)
         return receipt
 
-    def place(self, kept: Kept, shard: int, extent: Extent) -> None:
-        entry = Entry(
-            kept.key, kept.entry.spec, shard, extent.offset, extent.size_bytes, kept.entry.crc32c, kept.entry.slices
-        )
+    def place(self, kept: Kept, shard: int, offset: int) -> None:
+        old = kept.entry
+        entry = Entry(kept.key, old.spec, shard, offset, old.size_bytes, old.crc32c, old.slices)
         if kept.slice_spec is None:
             self.entries.append(entry)
         else:
             self.slices[kept.key, kept.slice_spec] = entry
 
     def copy(self, writer: ShardWriter) -> None:
-        """Copy live ranges within the kernel; a range that several keys share is copied once."""
-        with contextlib.ExitStack() as files:
-            descriptors: dict[tuple[Side, int], int] = {}
-            extents: dict[tuple[Side, int, int, int], Extent] = {}
-            for kept in self.layout.copied:
-                entry = kept.entry
-                file = (kept.side, entry.shard)
-                extent = extents.get((*file, entry.offset, entry.size_bytes))
-                if extent is None:
-                    if file not in descriptors:
-                        path = self.bundles[kept.side].shard_paths[entry.shard]
-                        descriptors[file] = os.open(path, os.O_RDONLY)
-                        files.callback(os.close, descriptors[file])
-                    extent = writer.copy_range(descriptors[file], entry.offset, entry.size_bytes, entry.crc32c)
-                    extents[(*file, entry.offset, entry.size_bytes)] = extent
-                    self.progress(entry.size_bytes)
-                self.place(kept, self.layout.num_shards - 1, extent)
+        """Copy live ranges within the kernel, neighbours at once and what several keys share once."""
+        shard = self.layout.num_shards - 1
+        for (side, number), kept in groupby(self.layout.copied, key=lambda item: (item.side, item.entry.shard)):
+            descriptor = os.open(self.bundles[side].shard_paths[number], os.O_RDONLY)
+            try:
+                for run in _runs(kept):
+                    start = run[0].entry.offset
+                    size_bytes = max(item.entry.offset + item.entry.size_bytes for item in run) - start
+                    # Each tensor keeps its own CRC; nobody asks for that of several together.
+                    moved_to = writer.copy_range(descriptor, start, size_bytes, crc32c=0).offset
+                    for item in run:
+                        self.place(item, shard, moved_to + item.entry.offset - start)
+                    self.progress(size_bytes)
+            finally:
+                os.close(descriptor)
 
     def make(self, step: Step, writer: ShardWriter) -> None:
         """Compute a step's values, a block at a time. What is read of the source is checked against its CRC."""
@@ -273,6 +268,23 @@ class _Writing:
         self.done_bytes += size_bytes
         if self.tell is not None:
             self.tell(self.done_bytes, self.total_bytes)
+
+
+def _runs(items: Iterable[Kept]) -> Iterator[list[Kept]]:
+    """Tensors of one file, in its order, in groups with no gap in between."""
+    run: list[Kept] = []
+    start = end = 0
+    for item in items:
+        entry = item.entry
+        if run and (entry.offset > end or (entry.offset == end and end - start > BLOCK_BYTES)):
+            yield run
+            run = []
+        if not run:
+            start = end = entry.offset
+        run.append(item)
+        end = max(end, entry.offset + entry.size_bytes)
+    if run:
+        yield run
 
 
 class _Stored:

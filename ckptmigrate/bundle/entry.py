@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ckptmigrate.bundle.protos import BundleEntryProto, BundleHeaderProto
-from ckptmigrate.bundle.slices import WHOLE_AXIS, SliceSpec
+from ckptmigrate.bundle.slices import WHOLE_AXIS, SliceSpec, format_slice
 from ckptmigrate.bundle.strings import CRC_BYTES
 from ckptmigrate.bundle.varint import encode_varint
 from ckptmigrate.errors import CorruptBundleError
@@ -145,8 +145,14 @@ class EntryDecoder:
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[TensorSpec, int, int]] = {}
 
-    def decode(self, key: Key, value: bytes, where: str) -> Entry:
+    def decode(self, key: Key, value: bytes, path: str, piece: SliceSpec | None = None) -> Entry:
         """Read one entry, and verify all of it that can be without other entries.
+
+        Args:
+            key: The tensor's name.
+            value: The entry's record.
+            path: The index file, for messages.
+            piece: Which slice of the tensor the entry is of, for messages; None if of all of it.
 
         Raises:
             CorruptBundleError: It is not readable, or contradicts itself.
@@ -158,19 +164,26 @@ class EntryDecoder:
                 if tail is not None:
                     known = self._known.get(value[:split])
                     if known is None:
+                        where = _where(path, key, piece)
                         known = self._known[value[:split]] = _read_spec(
                             _parse(BundleEntryProto, value[:split], where), where
                         )
                     shard, offset, size, crc = tail.groups(b"")
                     size_bytes = _number(size)
                     if size_bytes != known[1]:
-                        _check_size(known, size_bytes, where)
+                        _check_size(known, size_bytes, _where(path, key, piece))
+                    shard_number = _number(shard) if shard else 0
                     return Entry(
-                        key, known[0], _number(shard), _number(offset), size_bytes, int.from_bytes(crc, "little")
+                        key, known[0], shard_number, _number(offset), size_bytes, int.from_bytes(crc, "little")
                     )
         except IndexError:
             pass  # too short for that form
+        where = _where(path, key, piece)
         return _from_proto(key, _parse(BundleEntryProto, value, where), where)
+
+
+def _where(path: str, key: Key, piece: SliceSpec | None) -> str:
+    return f"{path}, key {key!r}" + (f", slice {format_slice(piece)}" if piece is not None else "")
 
 
 def _number(varint: bytes) -> int:

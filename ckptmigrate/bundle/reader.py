@@ -454,11 +454,10 @@ def _decode_all(
                 except ValueError as error:
                     raise CorruptBundleError(f"unreadable slice key: {error}", f"{path}, key {raw_key!r}") from None
                 key = decode_key(name)
-                entry = decode(key, value, f"{path}, key {key!r}, slice {format_slice(spec)}")
-                slice_entries[key, spec] = entry
+                slice_entries[key, spec] = decode(key, value, path, spec)
             else:
                 key = decode_key(raw_key)
-                entries[key] = decode(key, value, f"{path}, key {key!r}")
+                entries[key] = decode(key, value, path)
         except CorruptBundleError as problem:
             problems.append(problem)
     return entries, slice_entries
