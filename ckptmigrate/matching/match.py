@@ -55,6 +55,8 @@ class _Matcher:
     steps: dict[Key, Step] = field(default_factory=dict)
     dropped: dict[Key, Drop] = field(default_factory=dict)
     used: set[Key] = field(default_factory=set)
+    copied: set[Key] = field(default_factory=set)
+    """Those used that a rule leads to several targets: their slots go with them to each."""
     objects: dict[int, int] = field(default_factory=dict)
     """Source node by target node, objects as well as variables."""
     source_reasons: dict[Key, str] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class _Matcher:
                 self.dropped[source_key] = Drop(source_key, rule.describe())
             elif target_key is not None:
                 sources = () if source_key is None else (source_key,)
+                self.copied.update(self.used.intersection(sources))
                 self.used.update(sources)
                 evidence = f"rule {rule.where}: {rule.describe()}" if rule.where else f"rule: {rule.describe()}"
                 status: Status = "initial" if rule.kind == "init" else "rule"
@@ -99,7 +102,16 @@ class _Matcher:
                 keys = _keys_of(self.target, nodes_matching(self.target, rule.target))
                 if not keys:
                     problems.append(_matches_nothing(rule, rule.target, self.target, "target"))
+                problems.extend(_folded([e for key in keys for e in self.unfillable(rule, key)], rule.where))
                 yield from ((None, key) for key in keys)
+
+    def unfillable(self, rule: Rule, key: Key) -> Iterator[CkptMigrateError]:
+        """Why the target cannot hold the rule's initial value, if so."""
+        try:
+            _result(rule.operations, self.target.specs[key])
+        except OperationError as error:
+            where = f"{rule.where}, {self.target.say_key(key)}"
+            yield RuleError(error.what, where, expected=error.expected, got=error.got, hint=error.hint)
 
     def mapped(
         self, rule: Rule, source_pattern: Pattern, target_pattern: Pattern, problems: list[CkptMigrateError]
@@ -198,15 +210,18 @@ class _Matcher:
             # A list in `to` says that the copy is meant; its rules share one place in the file.
             copied = len({rule for rule, _ in uses}) == len(uses) and len({rule.where for rule, _ in uses}) == 1
             if len(uses) > 1 and not copied and once(*(rule for rule, _ in uses)):
+                dropped = any(key is None for _, key in uses)
                 yield RuleError(
-                    "a source used twice",
+                    "a source used and dropped" if dropped else "a source used twice",
                     ", ".join(dict.fromkeys(rule.where for rule, _ in uses)),
                     expected=f"one use of `{self.source.say_key(source_key)}` (source)",
                     got=" and ".join(
                         f"`{self.target.say_key(key)}`" if key else f"`{rule.describe()}`"
                         for rule, key in uses[:_SHOWN]
                     ),
-                    hint="If the copy is meant, say so with a list: `rename: {from: a, to: [b, c]}`",
+                    hint="Make the patterns narrower"
+                    if dropped
+                    else "If the copy is meant, say so with a list: `rename: {from: a, to: [b, c]}`",
                 )
 
     # What is exact.
@@ -324,7 +339,8 @@ class _Matcher:
 
     def follow(self, theirs: Slot, ours: Slot, step: Step, *, certain: bool) -> None:
         source_key, target_key = self.key(self.source, theirs), self.key(self.target, ours)
-        if target_key in self.steps or source_key in self.dropped or source_key in self.used:
+        taken = source_key in self.used and not (certain and step.sources[0] in self.copied)
+        if target_key in self.steps or source_key in self.dropped or taken:
             return
         spec, wanted = self.source.specs[source_key], self.target.specs[target_key]
         moves: tuple[Op, ...] = tuple(operation for operation in step.ops if not isinstance(operation, Cast))
