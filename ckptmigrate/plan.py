@@ -316,9 +316,7 @@ def _step_misfits(
             got=f"{len(step.sources)} sources and {len(step.ops)} operations",
         )
         return
-    if fills:
-        return
-    specs = tuple(source_specs[key] for key in step.sources)
+    specs = (wanted,) if fills else tuple(source_specs[key] for key in step.sources)
     try:
         for operation in step.ops:
             specs = operation.infer(specs)
@@ -355,12 +353,16 @@ def _step_data(step: Step) -> dict[str, Any]:
     }
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""How msgspec says that bytes are not JSON, no UTF-8, or nested without end."""
+
+
 def _decode(text: bytes, where: str) -> _Wire:
     try:
         wire = msgspec.json.decode(text, type=_Wire)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         # A plan of another version may well have other fields: its version is what to tell of it.
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*_UNREADABLE):
             _check_schema(msgspec.json.decode(text, type=_Head).schema, where)
         reason, _, place = str(error).partition(" - at `$")
         raise PlanError(
