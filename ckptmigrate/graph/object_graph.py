@@ -193,6 +193,19 @@ class ObjectGraph:
         """The nodes that are optimizer slots."""
         return frozenset(slot.node for optimizer in self.optimizers for slot in optimizer.slots)
 
+    @cached_property
+    def slot_owner(self) -> Mapping[Key, tuple[Key, str]]:
+        """For each slot whose variable is known, by its key: the variable's key, and what the slot holds of it."""
+        value_of = [node.tensors.get(VARIABLE_ROLE) for node in self.nodes]
+        return {
+            key: (owner, slot.kind)
+            for optimizer in self.optimizers
+            for slot in optimizer.slots
+            if slot.variable is not None
+            and (key := value_of[slot.node]) is not None
+            and (owner := value_of[slot.variable]) is not None
+        }
+
     def child(self, number: int, label: str) -> int | None:
         """The node that the edge leads to, if there is such an edge."""
         return self.nodes[number].children.get(label)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
@@ -69,7 +69,16 @@ def exact_pairs(source: ObjectGraph, target: ObjectGraph, settled: Settled) -> E
     all_reached, more_doubts = _walk(lists, dict(reached), named_only=False)
     nameless = [(s, t) for s, t in all_reached if not source.has_named_path(s) and not target.has_named_path(t)]
     pairs, tied = _one_to_one([*reached, *nameless])
-    return ExactPairs(pairs, tied, tuple(dict.fromkeys((*doubts, *more_doubts))))
+    # Those lists are doubted only for the sake of what nothing else leads to.
+    needed = (doubt for doubt in more_doubts if _leads_to_nameless(source, doubt.source, doubt.labels))
+    return ExactPairs(pairs, tied, tuple(dict.fromkeys((*doubts, *needed))))
+
+
+def _leads_to_nameless(source: ObjectGraph, number: int, labels: Iterable[str]) -> bool:
+    children = (source.child(number, label) for label in labels)
+    return any(
+        child is not None and child not in source.slot_nodes and not source.has_named_path(child) for child in children
+    )
 
 
 def _one_to_one(

@@ -5,13 +5,12 @@ Every function takes values and returns something that rich can print; nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.tree import Tree
 
-from ckptmigrate.apply import Receipt
 from ckptmigrate.bundle import Bundle, writer_version
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching import Difference, Step
@@ -97,16 +96,10 @@ def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
 def plan_tree(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Tree:
     """A plan's steps by their place in the target, folded; the slots that follow a variable are named with it."""
     slot_steps: dict[Key, list[str]] = {}
-    owner_of = {
-        target.nodes[slot.node].tensors[VARIABLE_ROLE]: (target.nodes[slot.variable].tensors[VARIABLE_ROLE], slot.kind)
-        for optimizer in target.optimizers
-        for slot in optimizer.slots
-        if slot.variable is not None
-    }
     steps = {step.target: step for step in plan.steps}
     apart = []
     for step in plan.steps:
-        owner, kind = owner_of.get(step.target, (None, ""))
+        owner, kind = target.slot_owner.get(step.target, (None, ""))
         variable = steps.get(owner) if owner is not None else None
         if owner is not None and variable is not None and variable.status == step.status:
             slot_steps.setdefault(owner, []).append(kind)
@@ -164,16 +157,12 @@ def plan_summary(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Iterat
     yield from _listed("dropped", [(source.say_key(drop.source), f"by {drop.rule}") for drop in plan.dropped])
     for number, question in enumerate(plan.ambiguous, 1):
         yield f"[yellow]question {number}[/]: {escape(question.reason)}"
-        yield from _listed("  targets", [(target.say_key(key), str(target.specs[key])) for key in question.targets])
-        yield from _listed("  sources", [(source.say_key(key), str(source.specs[key])) for key in question.sources])
-    yield from _listed(
-        "[yellow]targets without an origin[/]",
-        [(target.say_key(item.key), _why(str(target.specs[item.key]), item.reason)) for item in plan.unmatched_target],
-    )
-    yield from _listed(
-        "[yellow]sources that lead nowhere[/]",
-        [(source.say_key(item.key), _why(str(source.specs[item.key]), item.reason)) for item in plan.unmatched_source],
-    )
+        yield from _listed("  targets", _tensor_rows(target, dict.fromkeys(question.targets, "")))
+        yield from _listed("  sources", _tensor_rows(source, dict.fromkeys(question.sources, "")))
+    left_targets = {item.key: item.reason for item in plan.unmatched_target}
+    left_sources = {item.key: item.reason for item in plan.unmatched_source}
+    yield from _listed("[yellow]targets without an origin[/]", _tensor_rows(target, left_targets))
+    yield from _listed("[yellow]sources that lead nowhere[/]", _tensor_rows(source, left_sources))
     if plan.is_complete:
         return
     yield "This plan cannot be applied yet:"
@@ -185,8 +174,26 @@ def plan_summary(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Iterat
         yield "  use or drop the sources with rules, or drop all of them with --drop-unused"
 
 
-def _why(spec: str, reason: str) -> str:
-    return f"{spec}: {reason}" if reason else spec
+def _tensor_rows(graph: ObjectGraph, reasons: Mapping[Key, str]) -> list[tuple[str, str]]:
+    """Tensors by path, with spec and reason; the slots of a variable that is among them are named with it."""
+    kinds: dict[Key, list[str]] = {}
+    for key in reasons:
+        owner = graph.slot_owner.get(key)
+        if owner is not None and owner[0] in reasons:
+            kinds.setdefault(owner[0], []).append(owner[1])
+    rows = []
+    for key, reason in reasons.items():
+        owner = graph.slot_owner.get(key)
+        if owner is not None and owner[0] in reasons:
+            continue
+        name = (
+            graph.say_key(key)
+            if owner is None
+            else f"{graph.say_key(key)}, the {owner[1]} of {graph.say_key(owner[0])}"
+        )
+        slots = f" + {', '.join(kinds[key])}" if key in kinds else ""
+        rows.append((name, f"{graph.specs[key]}{slots}" + (f": {reason}" if reason else "")))
+    return rows
 
 
 def _listed(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -200,20 +207,6 @@ def _listed(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield f"{indent}{escape(item.columns[0])}  [dim]{escape(item.columns[1])}{many}[/dim]"
     if len(folded) > _SHOWN:
         yield f"{indent}[dim]and {sum(item.count for item in folded[_SHOWN:])} more[/dim]"
-
-
-def receipt_lines(receipt: Receipt, out: str) -> Iterator[str]:
-    """What an apply did, as lines of rich markup."""
-    by_how: dict[str, list[int]] = {}
-    for shard in receipt.shards:
-        by_how.setdefault(shard.how, []).append(shard.size_bytes)
-    how = ", ".join(
-        f"{len(sizes)} data file{'s' if len(sizes) > 1 else ''} by {kind} ({format_bytes(sum(sizes))})"
-        if kind != "new"
-        else f"{format_bytes(sum(sizes))} written"
-        for kind, sizes in by_how.items()
-    )
-    yield f"{escape(out)}: {len(receipt.tensors)} tensors; {how}"
 
 
 def report_lines(report: Report) -> Iterator[str]:
