@@ -62,6 +62,8 @@ class _Matcher:
     source_reasons: dict[Key, str] = field(default_factory=dict)
     target_reasons: dict[Key, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
+    asked: set[Key] = field(default_factory=set)
+    """The targets of the questions so far."""
 
     # Rules.
 
@@ -269,13 +271,15 @@ class _Matcher:
             )
 
     def ask(self, sources: Iterable[Key], targets: Iterable[Key], reason: str) -> None:
-        asked = {key for question in self.questions for key in question.targets}
-        waiting_targets = tuple(key for key in dict.fromkeys(targets) if key not in self.steps and key not in asked)
+        waiting_targets = tuple(
+            key for key in dict.fromkeys(targets) if key not in self.steps and key not in self.asked
+        )
         waiting_sources = tuple(
             key for key in dict.fromkeys(sources) if key not in self.used and key not in self.dropped
         )
         if waiting_sources and waiting_targets:
             self.questions.append(Question(waiting_targets, waiting_sources, reason))
+            self.asked.update(waiting_targets)
 
     # Slots.
 
