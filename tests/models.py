@@ -106,9 +106,9 @@ def start(optimizer: Any, variables: Mapping[str, Any]) -> Any:
     return optimizer
 
 
-def weight(*shape: int, name: str | None = None) -> tf.Variable:
-    """A variable that is like no other."""
-    return tf.Variable(tf.random.stateless_normal(shape or (WIDTH, WIDTH), (next(_SEEDS), 7)) / 2, name=name)
+def weight(*shape: int, trainable: bool = True) -> tf.Variable:
+    """A variable with values like no other's."""
+    return tf.Variable(tf.random.stateless_normal(shape or (WIDTH, WIDTH), (next(_SEEDS), 7)) / 2, trainable)
 
 
 # tf.Module
@@ -124,7 +124,11 @@ class Weights(tf.Module):
 
 
 def module(
-    attributes: Mapping[str, str], adam: Callable[[], Any], *, shapes: Mapping[str, tuple[int, int]] | None = None
+    attributes: Mapping[str, str],
+    adam: Callable[[], Any],
+    *,
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+    frozen: tuple[str, ...] = (),
 ) -> Live:
     """A tf.Module without names of its own: all variables are called ``Variable``.
 
@@ -132,8 +136,9 @@ def module(
         attributes: The attribute of each variable, by what it stands for, in the order of the computation.
         adam: Makes the optimizer, which gets `trainable_variables`: in the alphabetical order of attributes.
         shapes: Of those variables that are not square.
+        frozen: The variables that are not trained, and not among `Live.variables`.
     """
-    kernels = {role: weight(*(shapes or {}).get(role, ())) for role in attributes}
+    kernels = {role: weight(*(shapes or {}).get(role, ()), trainable=role not in frozen) for role in attributes}
     model = Weights({attribute: kernels[role] for role, attribute in attributes.items()})
     roles = {id(kernel): role for role, kernel in kernels.items()}
     variables = {roles[id(variable)]: variable for variable in model.trainable_variables}

@@ -333,6 +333,30 @@ def test_slots_in_an_order_of_the_programs_own_are_not_decided_silently(tmp_path
     assert len([step for step in made.steps if step.status == "proposed"]) == 4
 
 
+@pytest.mark.parametrize("adam", [models.new_adam, models.sonnet_adam])
+def test_slots_of_some_among_variables_that_are_alike_are_asked_about(tmp_path, adam):
+    """One of three is frozen: nothing says which of the three the two pairs of slots belong to."""
+    old = models.module({"first": "b", "second": "k", "third": "same"}, adam, frozen=("first",))
+    new = models.module({"first": "a", "second": "k", "third": "same"}, adam, frozen=("first",))
+    made = plan(tmp_path, old, new, "rules:\n" + rename("model/b", "model/a"), yes_proposed=True)
+    (question,) = made.ambiguous
+    assert len(question.targets) == len(question.sources) == 4
+    assert slots_decided(made) == []
+
+
+@pytest.mark.parametrize("adam", [models.new_adam, models.sonnet_adam])
+def test_slots_of_a_dropped_variable_that_is_like_another_are_not_dropped_silently(tmp_path, adam):
+    old = models.module({"kept": "kept", "gone": "lost"}, adam)
+    new = models.module({"kept": "kept"}, adam)
+    rules = "rules:\n  - drop: {from: model/lost, why: gone}\n"
+    made = plan(tmp_path, old, new, rules)
+    assert [drop.source for drop in made.dropped] == ["model/lost/.ATTRIBUTES/VARIABLE_VALUE"]
+    assert len(made.unmatched_source) == 2
+    assert all("likely" in unmatched.reason for unmatched in made.unmatched_source)
+    migrate(tmp_path, old, new, rules, yes_proposed=True, drop_unused=True)
+    assert_moved(new, old, {"kept": "kept"})
+
+
 def test_layers_in_a_plain_list_of_a_keras_3_layer_fail_the_template_by_name(tmp_path):
     live = models.hidden_list()
     with pytest.raises(TemplateError, match="would not be saved") as raised:
