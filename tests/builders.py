@@ -185,6 +185,8 @@ def write_tensors(prefix, tensors, *, shards=1):
     """Write a bundle of arrays by key, dealt out to the data files in turn; its prefix."""
     prefix = str(prefix)
     Path(prefix).parent.mkdir(parents=True, exist_ok=True)
+    for number in range(shards):
+        Path(data_path(prefix, number, shards)).unlink(missing_ok=True)
     entries, slices = [], {}
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(ShardWriter(data_path(prefix, n, shards))) for n in range(shards)]

@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 # A prefix is text and not a path: pathlib would take a slash off its end and the dot off `./`.
-# ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH100, PTH104, PTH112, PTH118, PTH119, PTH120, PTH208
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a tensor is in memory at a time."""
+
+_NEW = "new"
+"""The name of the new bundle while it is in its scratch directory."""
 
 Progress = Callable[[int, int], None]
 """Told how many bytes are written, and how many will be."""
@@ -85,7 +88,7 @@ def apply_plan(
         decided = lay_out(plan, source, target, layout)
         with _scratch(out) as scratch:
             bundles: dict[Side, Bundle] = {"source": source, "target": target}
-            return _Writing(plan, decided, bundles, os.path.join(scratch, "new"), on_progress).run(out, link)
+            return _Writing(plan, decided, bundles, os.path.join(scratch, _NEW), on_progress).run(out, link)
 
 
 def _specs(bundle: Bundle) -> dict[Key, TensorSpec]:
@@ -159,8 +162,16 @@ def _scratch(out: str) -> Iterator[str]:
         ) from error
     try:
         yield scratch
+    except OutputError as error:
+        # The file has its final name for who reads this.
+        place = error.where.replace(os.path.join(scratch, _NEW), out)
+        raise OutputError(
+            error.what, place, expected=error.expected, got=error.got, hint=error.hint or "Choose another place"
+        ) from error
     except OSError as error:
-        raise OutputError("cannot write the output", out, got=str(error.strerror or error)) from error
+        raise OutputError(
+            "cannot write the output", out, got=str(error.strerror or error), hint="Choose another place"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         _remove_empty(made)
@@ -300,22 +311,24 @@ class _Stored:
 
 
 def _put_in_place(temporary: str, out: str, count: int) -> None:
-    """Rename into place, the index last: without its index a bundle does not exist."""
+    """Rename into place, the index last: without its index a bundle does not exist.
+
+    What was there is set aside before, its index first, and everything is undone if a rename fails.
+    """
     names = [*(data_path("", number, count) for number in range(count)), receipt_path(""), index_path("")]
-    directory = os.path.dirname(os.path.abspath(out))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(index_path(out))
-    for stale in _existing_files(out):
-        os.unlink(stale)
-    renamed: list[str] = []
+    replaced = sorted(_existing_files(out), key=lambda path: path != index_path(out))
+    moves = [(path, f"{temporary}-replaced{path.removeprefix(out)}") for path in replaced]
+    moves += [(temporary + name, out + name) for name in names]
+    done: list[tuple[str, str]] = []
     try:
-        for name in names:
-            os.rename(temporary + name, out + name)
-            renamed.append(out + name)
-    except OSError:
-        for path in renamed:
-            os.unlink(path)
+        for old, new in moves:
+            os.rename(old, new)
+            done.append((old, new))
+    except BaseException:
+        for old, new in reversed(done):
+            os.rename(new, old)
         raise
+    directory = os.path.dirname(os.path.abspath(out))
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ckptmigrate.apply import Receipt, read_receipt
 from ckptmigrate.bundle import Bundle, Entry
-from ckptmigrate.errors import CkptMigrateError
+from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.graph import ROOT, Node, ObjectGraph
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Fill
-from ckptmigrate.plan import Plan
+from ckptmigrate.plan import Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
 from ckptmigrate.verify.report import Check, Outcome, Report
 
 _SHOWN = 10
 """So many problems are told one by one; the rest are counted."""
+
+_FilesOf = Mapping[Bundle, tuple[tuple[int, int], ...]]
 
 
 def verify_checkpoint(prefix: str, target: str, *, plan: Plan | None = None) -> Report:
@@ -46,7 +47,7 @@ def verify_checkpoint(prefix: str, target: str, *, plan: Plan | None = None) -> 
             template = os.path.join(scratch, "template")  # noqa: PTH118
             target_prefix = write_checkpoint(checkpoint, template, where=target).prefix
         with Bundle.open(target_prefix) as wanted:
-            checks = [_structure(bundle, wanted, plan), _checksums(bundle, plan, read_receipt(prefix))]
+            checks = [_structure(bundle, wanted, plan), _checksums(bundle, plan)]
         if checkpoint is None:
             checks.append(
                 Check(
@@ -119,17 +120,30 @@ def _graph_differences(bundle: Bundle, wanted: Bundle) -> Iterator[str]:
         number = stack.pop()
         node, other = ours.nodes[number], theirs.nodes[seen[number]]
         yield from _node_differences(node, other, theirs.say(seen[number]))
-        for label in node.children.keys() & other.children.keys():
+        for label in sorted(node.children.keys() & other.children.keys()):
             child, twin = node.children[label], other.children[label]
             if child not in seen:
                 seen[child] = twin
                 stack.append(child)
             elif seen[child] != twin:
                 yield f"`{theirs.say(seen[number])}`: edge `{label}` leads to another object than in the target"
-    slots = {(seen.get(r.variable), r.name) for node in ours.nodes for r in node.slot_records}
-    their_slots = {(record.variable, record.name) for node in theirs.nodes for record in node.slot_records}
-    if slots != their_slots:
-        yield f"{len(slots ^ their_slots)} slot variables of the optimizer differ from the target's"
+    differing = _slots(ours, seen) ^ _slots(theirs, {number: number for number in range(len(theirs.nodes))})
+    if differing:
+        yield f"{len({slot[:3] for slot in differing})} slot variables of the optimizer differ from the target's"
+
+
+def _slots(graph: ObjectGraph, numbers: Mapping[int, int]) -> set[tuple[int | None, int | None, str, tuple[Key, ...]]]:
+    """Each slot record as optimizer, variable, name, and keys of its values; nodes as the other graph numbers them."""
+    return {
+        (
+            numbers.get(number),
+            numbers.get(slot.variable),
+            slot.name,
+            tuple(sorted(graph.nodes[slot.slot].tensors.values())),
+        )
+        for number, node in enumerate(graph.nodes)
+        for slot in node.slot_records
+    }
 
 
 def _node_differences(node: Node, other: Node, where: str) -> Iterator[str]:
@@ -143,7 +157,7 @@ def _node_differences(node: Node, other: Node, where: str) -> Iterator[str]:
 # Checksums.
 
 
-def _checksums(bundle: Bundle, plan: Plan | None, receipt: Receipt | None) -> Check:
+def _checksums(bundle: Bundle, plan: Plan | None) -> Check:
     if plan is None:
         problems = [problem for key in bundle.entries for problem in _stored_wrongly(bundle, key)]
         return _check(
@@ -155,18 +169,21 @@ def _checksums(bundle: Bundle, plan: Plan | None, receipt: Receipt | None) -> Ch
     unchanged = recomputed = constant = 0
     problems = []
     with Bundle.open(plan.source.prefix) as source, Bundle.open(plan.target.prefix) as target:
-        for end, origin in ((plan.source, source), (plan.target, target)):
-            if end.fingerprint != origin.fingerprint:
+        for end, opened in ((plan.source, source), (plan.target, target)):
+            if end.fingerprint != opened.fingerprint:
                 problems.append(f"{end.prefix} has changed since the plan was made: nothing can be compared with it")
-        linked = _linked_shards(bundle, (source, target), receipt)
+        problems += [] if problems else _plan_problems(plan, source, target)
+        files = {each: _files(each) for each in (bundle, source, target)}
         for step in () if problems else plan.steps:
             entry = bundle.entries.get(step.target)
             if entry is None:
                 problems.append(f"`{step.target}` is missing")
             elif not step.ops or step.ops == (Fill("template"),):
                 unchanged += 1
-                origin_entry = source.entries[step.sources[0]] if step.sources else target.entries[step.target]
-                problems.extend(_moved_wrongly(bundle, entry, origin_entry, linked))
+                origin = (
+                    (source, source.entries[step.sources[0]]) if step.sources else (target, target.entries[step.target])
+                )
+                problems.extend(_moved_wrongly((bundle, entry), origin, files))
             else:
                 recomputed += bool(step.sources)
                 constant += not step.sources
@@ -180,16 +197,21 @@ def _checksums(bundle: Bundle, plan: Plan | None, receipt: Receipt | None) -> Ch
     )
 
 
-def _linked_shards(bundle: Bundle, origins: Iterable[Bundle], receipt: Receipt | None) -> frozenset[int]:
-    """The data files that are an origin's own file under another name: they need no reading."""
-    reflinked = {shard.name for shard in receipt.shards if shard.how == "reflink"} if receipt else set()
-    paths = [path for origin in origins for path in origin.shard_paths]
-    return frozenset(
-        number
-        for number, path in enumerate(bundle.shard_paths)
-        if os.path.basename(path) in reflinked  # noqa: PTH119
-        or any(os.path.samefile(path, other) for other in paths)  # noqa: PTH121
-    )
+def _plan_problems(plan: Plan, source: Bundle, target: Bundle) -> list[str]:
+    """What a plan that was edited since it was applied says that cannot be."""
+    specs = [{key: each.entries[key].spec for key in _tensors(each)} for each in (source, target)]
+    try:
+        check_plan(plan, *specs, where="the plan")
+    except Problems as group:
+        return list(map(str, group.problems))
+    except CkptMigrateError as error:
+        return [str(error)]
+    return []
+
+
+def _files(bundle: Bundle) -> tuple[tuple[int, int], ...]:
+    """Which file each shard is, whatever its name."""
+    return tuple((found.st_dev, found.st_ino) for found in map(os.stat, bundle.shard_paths))
 
 
 def _stored_wrongly(bundle: Bundle, key: Key | Entry) -> Iterator[str]:
@@ -199,14 +221,26 @@ def _stored_wrongly(bundle: Bundle, key: Key | Entry) -> Iterator[str]:
         yield str(error)
 
 
-def _moved_wrongly(bundle: Bundle, entry: Entry, origin: Entry, linked: frozenset[int]) -> Iterator[str]:
-    if (entry.spec, entry.size_bytes, entry.crc32c) != (origin.spec, origin.size_bytes, origin.crc32c):
-        yield (
-            f"`{entry.key}`: expected {origin.spec} with CRC32C {origin.crc32c:08x} (`{origin.key}`), "
-            f"got {entry.spec} with {entry.crc32c:08x}"
-        )
-    elif entry.size_bytes and entry.shard not in linked:
-        yield from _stored_wrongly(bundle, entry)
+def _moved_wrongly(moved: tuple[Bundle, Entry], origin: tuple[Bundle, Entry], files: _FilesOf) -> Iterator[str]:
+    (bundle, entry), (origin_bundle, origin_entry) = moved, origin
+    if entry.slices != origin_entry.slices:
+        yield f"`{entry.key}` has other slices than its origin `{origin_entry.key}`"
+        return
+    pieces = [
+        (bundle.slice_entries[entry.key, piece], origin_bundle.slice_entries[origin_entry.key, piece])
+        for piece in entry.slices
+    ]
+    for ours, theirs in [(entry, origin_entry), *pieces]:
+        if (ours.spec, ours.size_bytes, ours.crc32c) != (theirs.spec, theirs.size_bytes, theirs.crc32c):
+            yield (
+                f"`{ours.key}`: expected {theirs.spec} with CRC32C {theirs.crc32c:#010x} (`{theirs.key}`), "
+                f"got {ours.spec} with {ours.crc32c:#010x}"
+            )
+            continue
+        # Bytes that are the origin's own, in the same file at the same place, need no reading.
+        same_file = files[bundle][ours.shard] == files[origin_bundle][theirs.shard]
+        if ours.size_bytes and not (same_file and ours.offset == theirs.offset):
+            yield from _stored_wrongly(bundle, ours)
 
 
 def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle) -> Iterator[str]:
