@@ -1,0 +1,240 @@
+"""Which tensors a rulebook speaks of, and all that is wrong with it for this source and target."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ckptmigrate.errors import CkptMigrateError, OperationError, RuleError, raise_all
+from ckptmigrate.graph import ObjectGraph
+from ckptmigrate.matching.walk import nodes_matching, pairs_matching
+from ckptmigrate.ops import infer_chain
+from ckptmigrate.rules import Rule, Rulebook
+from ckptmigrate.spec import Key, Pattern, format_path
+
+_SHOWN = 3
+"""So many problems of one rule are told one by one; the rest are counted."""
+
+
+class Claim(NamedTuple):
+    """What a rule says of a source tensor and a target tensor; one of them is None for `drop` and `init`."""
+
+    rule: Rule
+    source: Key | None
+    target: Key | None
+
+
+def read_claims(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook) -> Claims:
+    """Find what each rule means.
+
+    Raises:
+        RuleError: A rule matches nothing, or contradicts another or the shapes; `Problems` if several do.
+    """
+    claims = Claims(source, target)
+    problems: list[CkptMigrateError] = []
+    for rule in rulebook:
+        claims.claims.extend(claims.of(rule, problems))
+    problems.extend(claims.contradictions())
+    raise_all("the rules do not fit the source and the target", problems)
+    return claims
+
+
+@dataclass(slots=True)
+class Claims:
+    """The claims of a rulebook, while they are gathered and afterwards.
+
+    Attributes:
+        source: The graph of the source.
+        target: The graph of the target.
+        claims: One for each tensor that a rule speaks of.
+        objects: Source node by target node, for the objects and variables that rules pair.
+        reasons: Why a source tensor that a rule matches leads nowhere all the same.
+    """
+
+    source: ObjectGraph
+    target: ObjectGraph
+    claims: list[Claim] = field(default_factory=list)
+    objects: dict[int, int] = field(default_factory=dict)
+    reasons: dict[Key, str] = field(default_factory=dict)
+
+    def of(self, rule: Rule, problems: list[CkptMigrateError]) -> Iterator[Claim]:
+        """The tensors that one rule speaks of."""
+        match rule.kind:
+            case "map":
+                assert rule.source is not None  # noqa: S101  # `Rule` says so; mypy cannot
+                assert rule.target is not None  # noqa: S101
+                yield from self.mapped(rule, rule.source, rule.target, problems)
+            case "drop":
+                assert rule.source is not None  # noqa: S101
+                keys = _keys_of(self.source, nodes_matching(self.source, rule.source))
+                if not keys:
+                    problems.append(_matches_nothing(rule, rule.source, self.source, "source"))
+                yield from (Claim(rule, key, None) for key in keys)
+            case "init":
+                assert rule.target is not None  # noqa: S101
+                keys = _keys_of(self.target, nodes_matching(self.target, rule.target))
+                if not keys:
+                    problems.append(_matches_nothing(rule, rule.target, self.target, "target"))
+                problems.extend(_folded([e for key in keys for e in self.unfillable(rule, key)], rule.where))
+                yield from (Claim(rule, None, key) for key in keys)
+
+    def unfillable(self, rule: Rule, key: Key) -> Iterator[CkptMigrateError]:
+        """Why the target cannot hold the rule's initial value, if so."""
+        try:
+            infer_chain(rule.operations, (self.target.specs[key],))
+        except OperationError as error:
+            where = f"{rule.where}, {self.target.say_key(key)}"
+            yield RuleError(error.what, where, expected=error.expected, got=error.got, hint=error.hint)
+
+    def mapped(
+        self, rule: Rule, source_pattern: Pattern, target_pattern: Pattern, problems: list[CkptMigrateError]
+    ) -> Iterator[Claim]:
+        pairs = pairs_matching(self.source, source_pattern, self.target, target_pattern)
+        led = set()
+        found = False
+        misfits: list[CkptMigrateError] = []
+        for s, t in sorted(pairs):
+            self.objects.setdefault(t, s)
+            for role, source_key in self.source.nodes[s].tensors.items():
+                target_key = self.target.nodes[t].tensors.get(role)
+                if target_key is None:
+                    continue
+                found = True
+                led.add(s)
+                misfit = self.misfit(rule, source_key, target_key)
+                if misfit:
+                    misfits.append(misfit)
+                else:
+                    yield Claim(rule, source_key, target_key)
+        problems.extend(_folded(misfits, rule.where))
+        matching = [s for s in nodes_matching(self.source, source_pattern) if self.source.nodes[s].tensors]
+        if not matching:
+            problems.append(_matches_nothing(rule, source_pattern, self.source, "source"))
+        elif not found:
+            example = self.source.say(min(matching))
+            problems.append(
+                RuleError(
+                    "the rule leads nowhere",
+                    rule.where,
+                    expected=f"a variable of the target at `{target_pattern}`",
+                    got=f"none for `{example}` (source){_and_more(len(matching) - 1)}",
+                    hint=_nearest(self.target, target_pattern),
+                )
+            )
+        for s in matching:
+            if s not in led:
+                for key in self.source.nodes[s].tensors.values():
+                    self.reasons[key] = f"rule {rule.where} matches it, but the target has no such path"
+
+    def misfit(self, rule: Rule, source_key: Key, target_key: Key) -> CkptMigrateError | None:
+        """Why the values do not have the target's shape and dtype after the rule's operations, if so."""
+        spec, wanted = self.source.specs[source_key], self.target.specs[target_key]
+        try:
+            (result,) = infer_chain(rule.operations, (spec,))
+        except OperationError as error:
+            return RuleError(
+                error.what,
+                f"{rule.where}, {self.source.say_key(source_key)}",
+                expected=error.expected,
+                got=error.got,
+                hint=error.hint,
+            )
+        if result == wanted:
+            return None
+        after = " after the rule's operations" if rule.operations else ""
+        return RuleError(
+            "the shape does not come out" if result.shape != wanted.shape else "the dtype does not come out",
+            rule.where,
+            expected=f"{wanted} (target {self.target.say_key(target_key)})",
+            got=f"{result} (source {self.source.say_key(source_key)}{after})",
+            hint="Add the operation that leads from one to the other, or mend the pattern",
+        )
+
+    def contradictions(self) -> Iterator[CkptMigrateError]:
+        """Targets that several claims make, and sources that several use without saying so."""
+        by_target: dict[Key, list[tuple[Rule, Key | None]]] = {}
+        by_source: dict[Key, list[tuple[Rule, Key | None]]] = {}
+        for rule, source_key, target_key in self.claims:
+            if target_key is not None:
+                by_target.setdefault(target_key, []).append((rule, source_key))
+            if source_key is not None:
+                by_source.setdefault(source_key, []).append((rule, target_key))
+        seen: set[tuple[str, ...]] = set()
+
+        def once(*rules: Rule) -> bool:
+            places = tuple(rule.where + rule.describe() for rule in rules)
+            known = places in seen
+            seen.add(places)
+            return not known
+
+        for target_key, origins in by_target.items():
+            if len(origins) > 1 and once(*(rule for rule, _ in origins)):
+                same_rule = len({rule for rule, _ in origins}) == 1
+                yield RuleError(
+                    "two sources on one target" if same_rule else "two rules for one target",
+                    ", ".join(dict.fromkeys(rule.where for rule, _ in origins)),
+                    expected=f"one origin of `{self.target.say_key(target_key)}` (target)",
+                    got=" and ".join(
+                        f"`{self.source.say_key(key)}`" if same_rule and key else f"`{rule.describe()}`"
+                        for rule, key in origins[:_SHOWN]
+                    ),
+                    hint="Make the patterns narrower",
+                )
+        for source_key, uses in by_source.items():
+            # A list in `to` says that the copy is meant; its rules share one place in the file.
+            copied = len({rule for rule, _ in uses}) == len(uses) and len({rule.where for rule, _ in uses}) == 1
+            if len(uses) > 1 and not copied and once(*(rule for rule, _ in uses)):
+                dropped = any(key is None for _, key in uses)
+                yield RuleError(
+                    "a source used and dropped" if dropped else "a source used twice",
+                    ", ".join(dict.fromkeys(rule.where for rule, _ in uses)),
+                    expected=f"one use of `{self.source.say_key(source_key)}` (source)",
+                    got=" and ".join(
+                        f"`{self.target.say_key(key)}`" if key else f"`{rule.describe()}`"
+                        for rule, key in uses[:_SHOWN]
+                    ),
+                    hint="Make the patterns narrower"
+                    if dropped
+                    else "If the copy is meant, say so with a list: `rename: {from: a, to: [b, c]}`",
+                )
+
+
+def _keys_of(graph: ObjectGraph, nodes: Iterable[int]) -> list[Key]:
+    """The tensors of nodes; for an optimizer, its slots too: whoever speaks of all of it means them."""
+    slots = {optimizer.node: [slot.node for slot in optimizer.slots] for optimizer in graph.optimizers}
+    numbers = dict.fromkeys(number for node in sorted(nodes) for number in (node, *slots.get(node, ())))
+    return [key for number in numbers for key in graph.nodes[number].tensors.values()]
+
+
+def _folded(problems: list[CkptMigrateError], where: str) -> Iterator[CkptMigrateError]:
+    yield from problems[:_SHOWN]
+    if len(problems) > _SHOWN:
+        yield RuleError(f"{len(problems) - _SHOWN} more of this rule do not come out", where)
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def _matches_nothing(rule: Rule, pattern: Pattern, graph: ObjectGraph, side: str) -> RuleError:
+    objects = nodes_matching(graph, pattern)
+    return RuleError(
+        "the rule matches nothing",
+        rule.where,
+        expected=f"a variable of the {side} at `{pattern}`",
+        got="an object without a value of its own" if objects else f"none among {len(graph.specs)}",
+        hint=f"For all below it write `{pattern}/**`" if objects else _nearest(graph, pattern),
+    )
+
+
+def _nearest(graph: ObjectGraph, pattern: Pattern) -> str:
+    """The paths nearest to a pattern, as a hint."""
+    if pattern.by_name:
+        said = {node.full_name for node in graph.nodes if node.full_name}
+        near = difflib.get_close_matches(pattern.text.removeprefix("name:"), sorted(said), 2, 0.5)
+        return "Nearest: " + ", ".join(f"`name:{text}`" for text in near) if near else ""
+    said = {format_path(graph.paths[number]) for number, node in enumerate(graph.nodes) if node.tensors}
+    near = difflib.get_close_matches(pattern.text, sorted(said), 2, 0.5)
+    return "Nearest: " + ", ".join(f"`{text}`" for text in near) if near else ""

@@ -1,0 +1,71 @@
+"""What is known while two graphs are matched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.result import Drop, Question, Step
+from ckptmigrate.spec import Key
+
+
+@dataclass(slots=True)
+class Draft:
+    """A matching on its way. It lives for one call of `match_graphs`.
+
+    Attributes:
+        source: The graph of the source.
+        target: The graph of the target.
+        steps: What is decided, by the target's key.
+        dropped: What is dropped, by the source's key.
+        used: The source's keys that a step uses.
+        copied: Those of them that a rule leads to several targets: their slots go with them to each.
+        objects: Source node by target node, objects as well as variables.
+        source_reasons: Why a tensor of the source leads nowhere, where it is known.
+        target_reasons: Why nothing leads to a tensor of the target, where it is known.
+        questions: What a person has to answer.
+        asked: The target's keys that wait for an answer.
+    """
+
+    source: ObjectGraph
+    target: ObjectGraph
+    steps: dict[Key, Step] = field(default_factory=dict)
+    dropped: dict[Key, Drop] = field(default_factory=dict)
+    used: set[Key] = field(default_factory=set)
+    copied: set[Key] = field(default_factory=set)
+    objects: dict[int, int] = field(default_factory=dict)
+    source_reasons: dict[Key, str] = field(default_factory=dict)
+    target_reasons: dict[Key, str] = field(default_factory=dict)
+    questions: list[Question] = field(default_factory=list)
+    asked: set[Key] = field(default_factory=set)
+
+    def step_of(self, number: int | None) -> Step | None:
+        """The step that makes a target variable, by its node, if there is one."""
+        key = None if number is None else self.target.nodes[number].tensors.get(VARIABLE_ROLE)
+        return None if key is None else self.steps.get(key)
+
+    def equal(self, source_key: Key, target_key: Key, evidence: str) -> None:
+        """Take a pair as exact if both are free and their specs are equal."""
+        if target_key in self.steps or source_key in self.used or source_key in self.dropped:
+            return
+        spec, wanted = self.source.specs[source_key], self.target.specs[target_key]
+        if spec != wanted:
+            word = "shape" if spec.shape != wanted.shape else "dtype"
+            reason = f"same path, other {word}: {spec} (source), {wanted} (target)"
+            self.target_reasons[target_key] = self.source_reasons[source_key] = reason
+            return
+        self.used.add(source_key)
+        self.steps[target_key] = Step(target_key, (source_key,), (), "exact", 1.0, (evidence,))
+
+    def ask(self, sources: Iterable[Key], targets: Iterable[Key], reason: str) -> None:
+        """Open a question, if both sides have tensors that wait for its answer."""
+        waiting_targets = tuple(
+            key for key in dict.fromkeys(targets) if key not in self.steps and key not in self.asked
+        )
+        waiting_sources = tuple(
+            key for key in dict.fromkeys(sources) if key not in self.used and key not in self.dropped
+        )
+        if waiting_sources and waiting_targets:
+            self.questions.append(Question(waiting_targets, waiting_sources, reason))
+            self.asked.update(waiting_targets)

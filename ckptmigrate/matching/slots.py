@@ -1,0 +1,176 @@
+"""Optimizer slots follow their variable: no rule has to speak of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ckptmigrate.errors import OperationError
+from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
+from ckptmigrate.matching.draft import Draft
+from ckptmigrate.matching.result import Drop, Step
+from ckptmigrate.ops import Cast, Fill, Op, infer_chain
+from ckptmigrate.spec import Key
+
+_ORDER_CONFIDENCE = 0.9
+_ORDER_EVIDENCE = (
+    "several variables have the name that the slot has, and it is taken for its variable's because the optimizer was "
+    "given them in the order of `trainable_variables`, as is usual"
+)
+"""Why a slot's variable is likely and not certain. The order is not in the checkpoint."""
+
+
+def take_slots(draft: Draft) -> None:
+    """Let every slot go where its variable goes: along with it, anew, or nowhere."""
+    for optimizer in draft.target.optimizers:
+        for slot in optimizer.slots:
+            _start_with_variable(draft, slot)
+    for optimizer in draft.source.optimizers:
+        for slot in optimizer.slots:
+            _drop_with_variable(draft, slot)
+    for theirs, ours in _optimizer_pairs(draft):
+        _follow_variables(draft, theirs, ours)
+
+
+def _optimizer_pairs(draft: Draft) -> Iterator[tuple[Optimizer, Optimizer]]:
+    """Optimizers that a rule or equal paths join; the only one of each side, where there is one."""
+    theirs = {optimizer.node: optimizer for optimizer in draft.source.optimizers}
+    ours = {optimizer.node: optimizer for optimizer in draft.target.optimizers}
+    pairs = {t: s for t, s in draft.objects.items() if t in ours and s in theirs}
+    if not pairs and len(theirs) == len(ours) == 1:
+        pairs = {next(iter(ours)): next(iter(theirs))}
+    for t, s in pairs.items():
+        yield theirs[s], ours[t]
+
+
+def _follow_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
+    """A slot goes where its variable goes, through the same operations."""
+    # What is certain comes first: it may show that what is only likely is wrong.
+    _follow_links(draft, theirs, ours, certain=True)
+    if _nothing_moved(draft):
+        _follow_positions(draft, theirs, ours)
+    _follow_links(draft, theirs, ours, certain=False)
+    if not all(slot.variable is not None for slot in (*theirs.slots, *ours.slots)):
+        draft.ask(
+            [
+                _key(draft.source, slot)
+                for slot in theirs.slots
+                if slot.variable is None or draft.source.nodes[slot.variable].tensors[VARIABLE_ROLE] in draft.used
+            ],
+            [
+                _key(draft.target, slot)
+                for slot in ours.slots
+                if slot.variable is None or draft.step_of(slot.variable) is not None
+            ],
+            "the checkpoint does not say which variables these slots belong to: several variables share a name",
+        )
+
+
+def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: bool) -> None:
+    slots = {(slot.kind, slot.variable): slot for slot in theirs.slots if slot.variable is not None}
+    for slot in ours.slots:
+        step = draft.step_of(slot.variable)
+        if step is None or not step.sources:
+            continue
+        owner = draft.source.node_of[step.sources[0]]
+        found = slots.get((slot.kind, owner))
+        if found is not None:
+            if certain == (slot.certain and found.certain):
+                _follow(draft, found, slot, step, certain=certain)
+        elif all(other.variable is not None for other in theirs.slots):
+            draft.target_reasons[_key(draft.target, slot)] = (
+                f"the source has no slot `{slot.kind}` of `{draft.source.say(owner)}`"
+            )
+
+
+def _follow(draft: Draft, theirs: Slot, ours: Slot, step: Step, *, certain: bool) -> None:
+    source_key, target_key = _key(draft.source, theirs), _key(draft.target, ours)
+    taken = source_key in draft.used and not (certain and step.sources[0] in draft.copied)
+    if target_key in draft.steps or source_key in draft.dropped or taken:
+        return
+    spec, wanted = draft.source.specs[source_key], draft.target.specs[target_key]
+    moves: tuple[Op, ...] = tuple(operation for operation in step.ops if not isinstance(operation, Cast))
+    try:
+        (result,) = infer_chain(moves, (spec,))
+    except OperationError:
+        moves, result = (), spec
+    if result.shape == wanted.shape and result.dtype != wanted.dtype:
+        moves, result = (*moves, Cast(wanted.dtype)), wanted
+    if result != wanted:
+        reason = f"slot `{ours.kind}` has another shape: {result} (source), {wanted} (target)"
+        draft.target_reasons[target_key] = draft.source_reasons[source_key] = reason
+        return
+    draft.used.add(source_key)
+    variable = draft.target.say_key(step.target)
+    evidence = f"slot `{ours.kind}` of `{variable}` follows it"
+    if certain:
+        draft.steps[target_key] = Step(target_key, (source_key,), moves, step.status, step.confidence, (evidence,))
+    else:
+        confidence = min(step.confidence, _ORDER_CONFIDENCE)
+        evidences = (evidence, _ORDER_EVIDENCE)
+        draft.steps[target_key] = Step(target_key, (source_key,), moves, "proposed", confidence, evidences)
+
+
+def _nothing_moved(draft: Draft) -> bool:
+    """Whether all variables but slots are where they were, so that no list can have changed its order."""
+    save_counter = draft.target.child(ROOT, "save_counter")
+    return (
+        len(draft.source.slot_nodes) == len(draft.target.slot_nodes)
+        and all(
+            node.tensors[VARIABLE_ROLE] in draft.used
+            for number, node in enumerate(draft.source.nodes)
+            if VARIABLE_ROLE in node.tensors and number not in draft.source.slot_nodes
+        )
+        and all(
+            (step := draft.step_of(number)) is not None and step.status == "exact"
+            for number, node in enumerate(draft.target.nodes)
+            if VARIABLE_ROLE in node.tensors and number not in draft.target.slot_nodes and number != save_counter
+        )
+    )
+
+
+def _follow_positions(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
+    """Slots whose variable is not known keep their place if nothing moved."""
+    for label in sorted(theirs.bookkeeping & ours.bookkeeping):
+        source_items = draft.source.nodes[draft.source.nodes[theirs.node].children[label]].children
+        target_items = draft.target.nodes[draft.target.nodes[ours.node].children[label]].children
+        if source_items.keys() != target_items.keys():
+            continue
+        for index, s in source_items.items():
+            t = target_items[index]
+            if s in draft.source.slot_nodes and t in draft.target.slot_nodes:
+                path = f"{draft.target.say(ours.node)}/{label}/{index}"
+                draft.equal(
+                    draft.source.nodes[s].tensors[VARIABLE_ROLE],
+                    draft.target.nodes[t].tensors[VARIABLE_ROLE],
+                    f"same path `{path}`, and no variable moved",
+                )
+
+
+def _start_with_variable(draft: Draft, slot: Slot) -> None:
+    """A slot of a variable that starts anew starts anew."""
+    step = draft.step_of(slot.variable)
+    key = _key(draft.target, slot)
+    if key in draft.steps or step is None or step.status != "initial":
+        return
+    evidence = f"slot `{slot.kind}` of `{draft.target.say_key(step.target)}`, which starts anew"
+    if slot.certain:
+        draft.steps[key] = Step(key, (), (Fill("template"),), "initial", 1.0, (evidence,))
+    else:
+        evidences = (evidence, _ORDER_EVIDENCE)
+        draft.steps[key] = Step(key, (), (Fill("template"),), "proposed", _ORDER_CONFIDENCE, evidences)
+
+
+def _drop_with_variable(draft: Draft, slot: Slot) -> None:
+    """A slot of a variable that is dropped is dropped."""
+    key = _key(draft.source, slot)
+    if slot.variable is None or key in draft.used or key in draft.dropped:
+        return
+    owner = draft.source.nodes[slot.variable].tensors.get(VARIABLE_ROLE)
+    if owner in draft.dropped and not slot.certain:
+        draft.source_reasons[key] = f"likely slot `{slot.kind}` of what is dropped; {_ORDER_EVIDENCE}"
+    elif owner in draft.dropped:
+        draft.dropped[key] = Drop(key, draft.dropped[owner].rule)
+
+
+def _key(graph: ObjectGraph, slot: Slot) -> Key:
+    return graph.nodes[slot.node].tensors[VARIABLE_ROLE]
