@@ -25,6 +25,7 @@ _HOMES = {
     "Endpoint": "ckptmigrate.plan",
     "Plan": "ckptmigrate.plan",
     "make_plan": "ckptmigrate.plan",
+    "plan_bundles": "ckptmigrate.plan",
     "Receipt": "ckptmigrate.apply",
     "apply_plan": "ckptmigrate.apply",
     "Report": "ckptmigrate.verify",
@@ -51,6 +52,7 @@ __all__ = [
     "make_plan",
     "match_graphs",
     "parse_rulebook",
+    "plan_bundles",
     "read_rulebook",
     "verify_checkpoint",
     "write_template",
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     from ckptmigrate.graph import ObjectGraph
     from ckptmigrate.graph.template import build_checkpoint, write_template
     from ckptmigrate.matching import Matching, match_graphs
-    from ckptmigrate.plan import Endpoint, Plan, make_plan
+    from ckptmigrate.plan import Endpoint, Plan, make_plan, plan_bundles
     from ckptmigrate.rules import Rule, parse_rulebook, read_rulebook
     from ckptmigrate.verify import Report, verify_checkpoint
 

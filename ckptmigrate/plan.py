@@ -20,8 +20,10 @@ import msgspec
 from ckptmigrate import ops
 from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import CkptMigrateError, OperationError, PlanError, raise_all
-from ckptmigrate.matching import Drop, Matching, Question, Status, Step, Unmatched
+from ckptmigrate.graph import ObjectGraph
+from ckptmigrate.matching import Drop, Matching, Question, Status, Step, Unmatched, match_graphs
 from ckptmigrate.ops import Fill
+from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key, TensorSpec
 
 SCHEMA = "ckptmigrate.plan/1"
@@ -199,6 +201,42 @@ def make_plan(
         unmatched_source = ()
     steps.sort(key=lambda step: _byte_order(step.target))
     return Plan(source, target, tuple(steps), matching.questions, unmatched_source, unmatched_target, dropped)
+
+
+def plan_bundles(
+    source: Bundle,
+    target: Bundle,
+    rulebook: Rulebook = (),
+    *,
+    factory: str = "",
+    init_new: bool = False,
+    drop_unused: bool = False,
+    yes_proposed: bool = False,
+) -> Plan:
+    """Find what leads from one bundle to another.
+
+    Args:
+        source: Where values come from.
+        target: A checkpoint of the new model; for a live model its template.
+        rulebook: What a person states.
+        factory: Where the target is a template: the factory of its model.
+        init_new: As in `make_plan`.
+        drop_unused: As in `make_plan`.
+        yes_proposed: As in `make_plan`.
+
+    Raises:
+        RuleError: A rule does not fit; `Problems` if several do not.
+        GraphError: A bundle's object graph is damaged.
+    """
+    matching = match_graphs(ObjectGraph.from_bundle(source), ObjectGraph.from_bundle(target), rulebook)
+    return make_plan(
+        Endpoint.of(source),
+        Endpoint.of(target, factory),
+        matching,
+        init_new=init_new,
+        drop_unused=drop_unused,
+        yes_proposed=yes_proposed,
+    )
 
 
 def check_plan(

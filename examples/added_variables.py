@@ -43,10 +43,9 @@ def main(folder):
         raise AssertionError("the gap was not seen")
 
     # The new model as ckptmigrate sees it: a checkpoint of its fresh initial values.
-    template = cm.write_template(f"{__file__}:build_v2", f"{folder}/template").prefix
+    template = cm.write_template(build_v2, f"{folder}/template").prefix
     with cm.Bundle.open(saved) as source, cm.Bundle.open(template) as target:
-        matching = cm.match_graphs(cm.ObjectGraph.from_bundle(source), cm.ObjectGraph.from_bundle(target))
-        plan = cm.make_plan(cm.Endpoint.of(source), cm.Endpoint.of(target), matching, init_new=True)
+        plan = cm.plan_bundles(source, target, init_new=True)
 
     print("\nthe plan:")
     for step in plan.steps:
@@ -57,7 +56,7 @@ def main(folder):
 
     migrated = f"{folder}/v2"
     cm.apply_plan(plan, migrated)
-    assert cm.verify_checkpoint(migrated, f"{__file__}:build_v2", plan=plan).passed
+    assert cm.verify_checkpoint(migrated, build_v2, plan=plan).passed
 
     v2 = build_v2()
     v2.restore(migrated).assert_consumed()

@@ -67,14 +67,12 @@ def main(folder):
         print(f"epoch {epoch}: loss {train(old, steps=5):.5f}, saved as {old.save(f'{folder}/epochs/ckpt')}")
 
     # A directory stands for its latest checkpoint.
-    template = cm.write_template(f"{__file__}:build_new", f"{folder}/template").prefix
+    template = cm.write_template(build_new, f"{folder}/template").prefix
     with cm.Bundle.open(cm.find_prefix(f"{folder}/epochs")) as source, cm.Bundle.open(template) as target:
-        graphs = cm.ObjectGraph.from_bundle(source), cm.ObjectGraph.from_bundle(target)
-        matching = cm.match_graphs(*graphs, cm.parse_rulebook(RULES))
-        plan = cm.make_plan(cm.Endpoint.of(source), cm.Endpoint.of(target), matching)
+        plan = cm.plan_bundles(source, target, cm.parse_rulebook(RULES))
     print(f"\nplan: {', '.join(f'{count} {status}' for status, count in plan.counts().items() if count)}")
     cm.apply_plan(plan, f"{folder}/migrated")
-    assert cm.verify_checkpoint(f"{folder}/migrated", f"{__file__}:build_new", plan=plan).passed
+    assert cm.verify_checkpoint(f"{folder}/migrated", build_new, plan=plan).passed
 
     new = build_new()
     new.restore(f"{folder}/migrated").assert_consumed()

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,32 +36,36 @@ class Template:
     warnings: tuple[str, ...]
 
 
+Factory = str | Callable[[], object]
+"""What makes a model: a function without arguments, or where one is (``package.module:factory``, ``file.py:factory``).
+
+It returns a ``tf.train.Checkpoint``, a trackable, or a dict of trackables.
+"""
+
+
 def is_factory(target: str) -> bool:
     """Whether a TARGET names a factory (``package.module:factory``, ``file.py:factory``) and not a checkpoint."""
     module, separator, name = target.rpartition(":")
     return bool(separator and module and name.isidentifier()) and not os.path.exists(f"{target}.index")  # noqa: PTH110
 
 
-def build_checkpoint(target: str) -> Any:
+def build_checkpoint(factory: Factory) -> Any:
     """Call a factory and make a ``tf.train.Checkpoint`` of what it returns.
-
-    Args:
-        target: ``package.module:factory`` or ``path/to/file.py:factory``. The factory takes no
-            arguments and returns a ``tf.train.Checkpoint``, a trackable, or a dict of trackables.
 
     Raises:
         TemplateError: The factory is not there, raises, or returns something else.
     """
+    target = say_factory(factory)
     tf = _import_tensorflow(target)
-    factory = _load(target)
+    make = _load(factory) if isinstance(factory, str) else factory
     try:
-        built = factory()
+        built = make()
     except Exception as error:
         raise TemplateError(
             "the factory raised",
             target,
             expected="a model",
-            got=f"{type(error).__name__}: {error} ({_place(error)})",
+            got=f"{type(error).__name__}: {error}{_place(error)}",
             hint="Call the factory in Python to see the whole traceback",
         ) from error
     if isinstance(built, tf.train.Checkpoint):
@@ -79,11 +83,18 @@ def build_checkpoint(target: str) -> Any:
     )
 
 
-def write_template(target: str, out: str, *, overwrite: bool = False) -> Template:
+def say_factory(factory: Factory) -> str:
+    """A factory as people name it, e.g. ``models.py:build``."""
+    if isinstance(factory, str):
+        return factory
+    return f"{getattr(factory, '__module__', '')}:{getattr(factory, '__qualname__', type(factory).__name__)}"
+
+
+def write_template(factory: Factory, out: str, *, overwrite: bool = False) -> Template:
     """Build the model and write its fresh checkpoint.
 
     Args:
-        target: The factory; see `build_checkpoint`.
+        factory: What makes the model.
         out: The template's prefix.
         overwrite: Replace a checkpoint that is there.
 
@@ -93,8 +104,7 @@ def write_template(target: str, out: str, *, overwrite: bool = False) -> Templat
     """
     if not overwrite and os.path.exists(f"{out}.index"):  # noqa: PTH110
         raise OutputError("the output exists", out, hint="Name another prefix, or say --overwrite")
-    checkpoint = build_checkpoint(target)
-    return write_checkpoint(checkpoint, out, where=target)
+    return write_checkpoint(build_checkpoint(factory), out, where=say_factory(factory))
 
 
 def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
@@ -262,19 +272,22 @@ def _import_failed(error: Exception, target: str) -> TemplateError:
     return TemplateError(
         "the factory's module cannot be imported",
         target,
-        got=f"{type(error).__name__}: {error} ({_place(error)})",
+        got=f"{type(error).__name__}: {error}{_place(error)}",
         hint=hint,
     )
 
 
 def _place(error: BaseException) -> str:
-    """The last line of the user's own code in a traceback: not ours, not a library's."""
+    """The last line of the user's own code in a traceback, in parentheses: not ours, not a library's."""
     import traceback
 
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename and "ckptmigrate" not in frame.filename]
-    frame = (own or list(frames))[-1]
-    return f"{frame.filename}:{frame.lineno}"
+    ours = str(Path(__file__).resolve().parent.parent)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours, "<frozen")) and "site-packages" not in frame.filename
+    ]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def _name(thing: Any) -> str:
