@@ -10,6 +10,7 @@ from typing import Any
 from ckptmigrate.bundle import Bundle, Entry
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.graph import ROOT, Node, ObjectGraph
+from ckptmigrate.graph.template import Factory, is_factory, say_factory, write_template
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Fill
 from ckptmigrate.plan import Plan, check_plan
@@ -22,13 +23,13 @@ _SHOWN = 10
 _FilesOf = Mapping[Bundle, tuple[tuple[int, int], ...]]
 
 
-def verify_checkpoint(prefix: str, target: str, *, plan: Plan | None = None) -> Report:
+def verify_checkpoint(prefix: str, target: Factory, *, plan: Plan | None = None) -> Report:
     """Prove that a checkpoint is what its target asks for.
 
     Args:
         prefix: The checkpoint to prove.
-        target: A bundle's prefix, or the factory of a live model: ``module:factory``. Only the latter
-            runs TensorFlow.
+        target: A bundle's prefix, or the factory of a live model (a function, or ``module:factory``).
+            Only the latter runs TensorFlow.
         plan: The plan it was made by. With it, every tensor is compared with what the plan says.
 
     Returns:
@@ -37,15 +38,14 @@ def verify_checkpoint(prefix: str, target: str, *, plan: Plan | None = None) -> 
     Raises:
         CkptMigrateError: A bundle cannot be read, or the model cannot be built.
     """
-    from ckptmigrate.graph.template import build_checkpoint, is_factory, write_checkpoint
-
     with Bundle.open(prefix) as bundle, tempfile.TemporaryDirectory(prefix="ckptmigrate-") as scratch:
         checkpoint = None
-        target_prefix = target
-        if is_factory(target):
-            checkpoint = build_checkpoint(target)
-            template = os.path.join(scratch, "template")  # noqa: PTH118
-            target_prefix = write_checkpoint(checkpoint, template, where=target).prefix
+        said = say_factory(target)
+        if isinstance(target, str) and not is_factory(target):
+            target_prefix = target
+        else:
+            template = write_template(target, os.path.join(scratch, "template"))  # noqa: PTH118
+            checkpoint, target_prefix = template.checkpoint, template.prefix
         with Bundle.open(target_prefix) as wanted:
             checks = [_structure(bundle, wanted, plan), _checksums(bundle, plan)]
         if checkpoint is None:
@@ -53,13 +53,13 @@ def verify_checkpoint(prefix: str, target: str, *, plan: Plan | None = None) -> 
                 Check(
                     "restore",
                     "not run",
-                    f"{target} is a checkpoint, not a model",
+                    f"{said} is a checkpoint, not a model",
                     hint="To restore it in TensorFlow, give the model: `--target package.module:factory`",
                 )
             )
         else:
             checks.append(_restore(bundle, checkpoint, os.path.join(scratch, "restored")))  # noqa: PTH118
-        return Report(prefix, target, tuple(checks))
+        return Report(prefix, said, tuple(checks))
 
 
 def _check(level: str, proof: str, problems: Iterable[str], hint: str = "") -> Check:
