@@ -11,7 +11,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, Problem
 if TYPE_CHECKING:
     from ckptmigrate.bundle import Bundle
     from ckptmigrate.graph import ObjectGraph
-    from ckptmigrate.plan import Plan
+    from ckptmigrate.plan import Endpoint, Plan
 
 _PATIENCE_S = 2.0
 """What takes longer shows that it goes on."""
@@ -185,11 +186,11 @@ def plan(
     from ckptmigrate.rules import read_rulebook
 
     rulebook = tuple(rule for file in rule_files for rule in read_rulebook(file))
-    with _open(source) as theirs, _target(target, out) as (ours, factory):
+    with _open(source) as theirs, _target(target, out) as (ours, end):
         source_graph, target_graph = _graph(theirs), _graph(ours)
         made = make_plan(
             Endpoint.of(theirs),
-            Endpoint.of(ours, factory),
+            end,
             match_graphs(source_graph, target_graph, rulebook),
             init_new=init_new,
             drop_unused=drop_unused,
@@ -203,7 +204,7 @@ def plan(
         else:
             _print([plan_tree(made, source_graph, target_graph), *plan_summary(made, source_graph, target_graph)])
             if out is not None:
-                _print([f"written to {out}"])
+                click.echo(f"written to {out}")
     raise click.exceptions.Exit(0 if made.is_complete else 1)
 
 
@@ -311,23 +312,51 @@ def _graph(bundle: Bundle) -> ObjectGraph:
 
 
 @contextmanager
-def _target(target: str, plan_out: str | None) -> Iterator[tuple[Bundle, str]]:
-    """The target's bundle: the one named, or the template of the model named, kept beside the plan."""
+def _target(target: str, plan_out: str | None) -> Iterator[tuple[Bundle, Endpoint]]:
+    """The target: the bundle that is named, or the template of the model that is.
+
+    A template is kept beside the plan once that is made; a plan that cannot be made leaves none behind, and does
+    not take the one of an earlier plan away.
+    """
     from ckptmigrate.graph.template import is_factory, write_template
+    from ckptmigrate.plan import Endpoint
 
     if not is_factory(target):
         with _open(target) as bundle:
-            yield bundle, ""
+            yield bundle, Endpoint.of(bundle)
         return
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="ckptmigrate-") as scratch:
-        prefix = str(Path(scratch) / "template") if plan_out is None else str(Path(plan_out).with_suffix(".template"))
+    beside = None if plan_out is None else Path(plan_out).absolute().parent
+    with tempfile.TemporaryDirectory(
+        prefix=".ckptmigrate-", dir=beside if beside is not None and os.access(beside, os.W_OK) else None
+    ) as scratch:
         with _patience("building the model"):
-            written = write_template(target, prefix, overwrite=True)
+            written = write_template(target, str(Path(scratch) / "template"))
         _warn(written.warnings)
-        with _open(prefix) as bundle:
-            yield bundle, target
+        with _open(written.prefix) as bundle:
+            end = Endpoint.of(bundle, target)
+            if plan_out is None:
+                yield bundle, end
+                return
+            kept = str(Path(plan_out).absolute().with_suffix(".template"))
+            yield bundle, replace(end, prefix=kept)
+            _keep(bundle, kept)
+
+
+def _keep(bundle: Bundle, prefix: str) -> None:
+    """Move a bundle out of its scratch directory, its index last."""
+    import shutil
+
+    from ckptmigrate.bundle import index_path
+
+    try:
+        for path in (*bundle.shard_paths, index_path(bundle.prefix)):
+            shutil.move(path, prefix + path.removeprefix(bundle.prefix))
+    except OSError as error:
+        raise OutputError(
+            "the template cannot be kept", prefix, got=str(error.strerror), hint="Choose another place for the plan"
+        ) from error
 
 
 def _read_plan(path: str) -> Plan:
@@ -347,13 +376,16 @@ def _read_plan(path: str) -> Plan:
 
 def _write_file(path: str, data: bytes) -> None:
     place = Path(path)
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    if place.is_dir():
+        raise OutputError("a directory, not a file", path, hint=f"Write for example `{place / 'plan.json'}`")
+    partial = place.parent / f".{place.name}.{os.getpid()}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
         partial.replace(place)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError("cannot be written", path, got=str(error.strerror), hint="Choose another place") from error
 
 
