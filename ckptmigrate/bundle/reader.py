@@ -121,6 +121,8 @@ class Bundle:
                 data = file.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise explain_missing_index(prefix) from None
+        except ValueError as error:  # a null byte, which only a file that names a checkpoint can have in it
+            raise NotACheckpointError(f"not a path ({error})", repr(prefix)) from error
         except OSError as error:
             raise NotACheckpointError(f"unreadable index ({error.strerror})", path) from error
         refuse_pointer(path, data)

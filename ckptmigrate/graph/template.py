@@ -60,7 +60,7 @@ def build_checkpoint(factory: Factory) -> Any:
     make = _load(factory) if isinstance(factory, str) else factory
     try:
         built = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself would end us, and well
         raise TemplateError(
             "the factory raised",
             target,
@@ -117,7 +117,7 @@ def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
     import tensorflow as tf
 
     # `restore` looks for a counter, so a template has one, though `write` would not make it.
-    _ = checkpoint.save_counter
+    counter = checkpoint.save_counter
     tracked = list(tf.train.TrackableView(checkpoint).descendants())
     held = {id(trackable) for trackable in (*tracked, *_slot_variables(tracked))}
     missing = [(owner, variable) for owner, variable in _variables(tracked) if id(variable) not in held]
@@ -134,7 +134,7 @@ def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
                 "(`setattr(self, f'block_{i}', layer)`), or make the model a Sequential or functional one"
             ),
         )
-    if not any(isinstance(trackable, tf.Variable) or hasattr(trackable, "assign") for trackable in tracked):
+    if not any(hasattr(trackable, "assign") for trackable in tracked if trackable is not counter):
         raise TemplateError("the model has no variables", where, hint="Build it in the factory: call it on an input")
     try:
         prefix = checkpoint.write(out)
@@ -250,7 +250,7 @@ def _load_file(path: str, target: str) -> Any:
     sys.modules.setdefault(file.stem, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_failed(error, target) from error
     return module
 
@@ -261,11 +261,11 @@ def _import(module_name: str, target: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_failed(error, target) from error
 
 
-def _import_failed(error: Exception, target: str) -> TemplateError:
+def _import_failed(error: BaseException, target: str) -> TemplateError:
     hint = ""
     if isinstance(error, ModuleNotFoundError):
         hint = f"Install what provides `{error.name}`, or run from the directory that has it"
