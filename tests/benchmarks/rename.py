@@ -61,7 +61,7 @@ def main() -> None:
     shape = [str(count), str(width), str(slots)]
     prepare(inputs, shape)
     size_mb = sum(file.stat().st_size for file in inputs.glob("source.*")) / 1e6
-    title = f"{what}, {size_mb:,.0f} MB, median of {arguments.runs}"
+    title = f"{what}, {size_mb:,.1f} MB, median of {arguments.runs}"
     print(title, flush=True)
     with tempfile.TemporaryDirectory(prefix="out-", dir=arguments.folder) as out:
         for name in WRITERS:
