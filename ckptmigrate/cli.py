@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptmigrate import __version__
-from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, Problems
+from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, OutputError, PlanError, Problems
 
 if TYPE_CHECKING:
     from ckptmigrate.bundle import Bundle
@@ -37,7 +37,7 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 10)
     try:
         # Without its standalone mode, click returns the status that a command exits with.
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="ckptmigrate", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -180,13 +180,17 @@ def plan(
     Without rules, only what is exact is decided. Exit status 1 if anything is left open. The template
     of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
     """
+    from ckptmigrate.bundle import index_path
     from ckptmigrate.matching import match_graphs
     from ckptmigrate.plan import Endpoint, make_plan
     from ckptmigrate.report.text import plan_summary, plan_tree
-    from ckptmigrate.rules import read_rulebook
+    from ckptmigrate.rules import read_rulebooks
 
-    rulebook = tuple(rule for file in rule_files for rule in read_rulebook(file))
+    rulebook = read_rulebooks(rule_files)
     with _open(source) as theirs, _target(target, out) as (ours, end):
+        if out is not None:
+            _refuse_to_replace((out, index_path(end.prefix)) if end.factory else (out,), theirs)
+            _refuse_to_replace((out,), ours)
         source_graph, target_graph = _graph(theirs), _graph(ours)
         made = make_plan(
             Endpoint.of(theirs),
@@ -374,6 +378,18 @@ def _read_plan(path: str) -> Plan:
     return Plan.from_json(text, where=path)
 
 
+def _refuse_to_replace(outputs: Iterable[str], bundle: Bundle) -> None:
+    """A checkpoint that is read is never written to, not even by a plan that was given its name."""
+    from ckptmigrate.bundle import index_path
+
+    files = {os.path.realpath(path) for path in (index_path(bundle.prefix), *bundle.shard_paths)}
+    for output in outputs:
+        if os.path.realpath(output) in files:
+            raise OutputError(
+                "a file of a checkpoint that is read", output, hint="Name another place for the plan; this one stays"
+            )
+
+
 def _write_file(path: str, data: bytes) -> None:
     place = Path(path)
     if place.is_dir():
@@ -392,7 +408,13 @@ def _write_file(path: str, data: bytes) -> None:
 def _print_json(data: object) -> None:
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(data), indent=1).decode())
+    try:
+        text = msgspec.json.format(msgspec.json.encode(data), indent=1).decode()
+    except UnicodeEncodeError as error:
+        raise NotACheckpointError(
+            "a key is not UTF-8 text, and JSON holds no other", repr(error.object), hint="Leave out --json"
+        ) from error
+    click.echo(text)
 
 
 def _print(items: Iterable[object]) -> None:

@@ -117,7 +117,16 @@ class Plan:
                 "target": {unmatched.key: unmatched.reason for unmatched in self.unmatched_target if unmatched.reason},
             },
         }
-        return msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n"
+        try:
+            text = msgspec.json.encode(data)
+        except UnicodeEncodeError as error:
+            raise PlanError(
+                "a key is not UTF-8 text, and a plan holds no other",
+                f"{self.source.prefix}, {self.target.prefix}",
+                got=repr(error.object),
+                hint="Save the checkpoint with names that are text",
+            ) from error
+        return msgspec.json.format(text, indent=1) + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes, *, where: str) -> Plan:

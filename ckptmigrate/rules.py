@@ -88,6 +88,25 @@ def read_rulebook(path: str | FilePath) -> Rulebook:
     return parse_rulebook(text, name=name)
 
 
+def read_rulebooks(paths: Iterable[str | FilePath]) -> Rulebook:
+    """Read several rule files as one rulebook.
+
+    Raises:
+        RuleError: A file is not a rulebook; `Problems` with all that is wrong in all of them.
+    """
+    rules: list[Rule] = []
+    problems: list[CkptMigrateError] = []
+    for path in paths:
+        try:
+            rules.extend(read_rulebook(path))
+        except RuleError as error:
+            problems.append(error)
+        except Problems as group:
+            problems.extend(group.problems)
+    raise_all("the rule files cannot be used", problems)
+    return tuple(rules)
+
+
 def parse_rulebook(text: str, *, name: str = "rules") -> Rulebook:
     """Read a rulebook from YAML text. `name` stands for the file in messages.
 

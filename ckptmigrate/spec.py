@@ -160,8 +160,8 @@ Path = tuple[str, ...]
 
 
 def format_path(path: Path) -> str:
-    """A path as people write it, e.g. ``model/encoder/w``; the root is ``.``."""
-    return "/".join(map(escape_segment, path)) or "."
+    """A path as people write it, in a rule too, e.g. ``model/encoder/w``; the root is ``.``."""
+    return "/".join(re.sub(r"[*{}\\]", r"\\\g<0>", escape_segment(label)) for label in path) or "."
 
 
 # A hole in a segment: * or {name} or {name:int} on the left, {name} or {name+1} on the right.

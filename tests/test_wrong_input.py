@@ -442,3 +442,21 @@ def test_a_template_that_exists_is_not_replaced_unasked(factories, tmp_path):
     assert ckptmigrate(*arguments).status == 0
     assert refused(*arguments).startswith("the output exists @ ")
     assert ckptmigrate(*arguments, "--overwrite").status == 0
+
+
+def test_a_plan_is_never_written_over_a_checkpoint_that_is_read(tmp_path):
+    source = write_tree(tmp_path / "source", {"w": floats(2)})
+    target = write_tree(tmp_path / "target", {"w": floats(2)})
+    for out in (index_path(source), f"{source}.data-00000-of-00001", index_path(target)):
+        message = refused("plan", source, "--target", target, "--out", out, place=tmp_path)
+        assert "a file of a checkpoint that is read" in message
+
+
+def test_all_rule_files_are_read_before_any_is_complained_of(tmp_path):
+    source = write_tree(tmp_path / "source", {"w": floats(2)})
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("rules:\n  - renam: {from: w, to: v}\n")
+    rules = [word for name in ("a.yaml", "b.yaml") for word in ("--rules", str(tmp_path / name))]
+    message = refused("plan", source, "--target", source, *rules)
+    assert "a.yaml:2:5" in message
+    assert "b.yaml:2:5" in message

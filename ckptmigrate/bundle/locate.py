@@ -146,8 +146,8 @@ def refuse_missing_shards(prefix: str, paths: Iterable[str]) -> tuple[int, ...]:
             NotACheckpointError(
                 "data file missing" if len(missing) == 1 else "data files missing",
                 index_path(prefix),
-                expected=f"{len(paths)} (header)",
-                got=f"{len(paths) - len(missing)}: missing {names}{more}",
+                expected=f"{len(paths)} data file{'s' if len(paths) > 1 else ''} (header)",
+                got=f"{len(paths) - len(missing)}, without {names}{more}",
                 hint="Copy every file of the checkpoint: the index only says where the values are",
             )
         )
