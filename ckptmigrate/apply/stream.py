@@ -95,7 +95,7 @@ class _Move:
         )
 
 
-def _normal_form(ops: Sequence[Op], specs: Specs) -> tuple[list[_Move], list[Cast]]:
+def normal_form(ops: Sequence[Op], specs: Specs) -> tuple[list[_Move], list[Cast]]:
     """The transposes that are left when reshapes, casts and identities are taken out, and the casts.
 
     A cast works on each element and a move only on places, so they commute; a reshape is only another
@@ -121,27 +121,6 @@ def _normal_form(ops: Sequence[Op], specs: Specs) -> tuple[list[_Move], list[Cas
                 pass
         specs = op.infer(specs)
     return moves, casts
-
-
-def simplify(ops: Sequence[Op], specs: Specs) -> tuple[Op, ...]:
-    """A chain that makes the same result, bit for bit, with as few transposes as there can be, and casts last.
-
-    It is the form that runs best, not the one that reads best: a plan keeps what the person wrote.
-
-    Raises:
-        OperationError: The chain does not fit the specs.
-    """
-    (result,) = infer_chain(ops, specs)
-    constant = [op for op in ops if isinstance(op, Fill) and op.value != "template"]
-    moves, casts = _normal_form(ops, specs)
-    simple: list[Op] = [*constant]
-    shape = specs[0].shape
-    for move in [] if constant else moves:
-        simple += [Reshape(move.shape)] if shape != move.shape else []
-        simple.append(Transpose(move.perm))
-        shape = move.result_shape
-    simple += [Reshape(result.shape)] if shape != result.shape else []
-    return (*simple, *casts)
 
 
 # ---------------------------------------------------------------- running by blocks
@@ -192,7 +171,7 @@ def compute(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, *, block
                     got=", ".join(str(source.spec) for source in sources) or "none",
                 )
             (readable,) = sources
-    moves, casts = _normal_form(ops, specs)
+    moves, casts = normal_form(ops, specs)
     if isinstance(readable, _Constant):
         moves = []
     for move in moves:
