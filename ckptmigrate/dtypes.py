@@ -75,6 +75,19 @@ def holds(dtype: DType, value: float) -> bool:
     return dtype in FLOATS and abs(value) <= FLOATS[dtype][1]
 
 
+def arithmetic_dtype(dtype: DType) -> DType:
+    """The dtype that sums and products with a constant are computed in: of a complex one, of its parts."""
+    dtype = PARTS.get(dtype, dtype)
+    return DType.FLOAT32 if dtype in FLOATS and dtype is not DType.FLOAT64 else dtype
+
+
+def is_power_of_two(value: float) -> bool:
+    """Whether multiplying by a number, or dividing by it, changes nothing but the exponent (and the sign)."""
+    if isinstance(value, int):
+        return value.bit_count() == 1
+    return math.frexp(abs(value))[0] == 0.5
+
+
 def is_finite(value: float) -> bool:
     """As math.isfinite, which raises for an int beyond float64."""
     return isinstance(value, int) or math.isfinite(value)

@@ -9,16 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from ckptmigrate.dtypes import holds, is_finite, is_lossless, is_number
+from ckptmigrate.dtypes import (
+    FLOATS,
+    PARTS,
+    arithmetic_dtype,
+    holds,
+    int_range,
+    is_finite,
+    is_lossless,
+    is_number,
+    is_power_of_two,
+)
 from ckptmigrate.errors import IrreversibleError, OperationError, PathError, RuleError, raise_all
 from ckptmigrate.spec import DType, TensorSpec
 
 Specs: TypeAlias = tuple[TensorSpec, ...]
 Shape: TypeAlias = tuple[int, ...]
+
+_SHOWN = 8
+"""So many items of a list are told in words."""
 
 
 # ---------------------------------------------------------------- the operations
@@ -261,7 +274,485 @@ class Fill:
         return f"initial value: {_initial_to_data(self.value)}"
 
 
-Op: TypeAlias = Transpose | Reshape | Cast | Squeeze | ExpandDims | Fill
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a split along an axis. The other parts are other targets' business.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+        index: Which part, from 0.
+        sizes: The sizes of all parts along the axis, or how many equal parts there are.
+    """
+
+    axis: int
+    index: int
+    sizes: tuple[int, ...] | int
+    name: ClassVar[str] = "part"
+
+    def bounds(self, source: TensorSpec) -> tuple[int, int, int]:
+        """The axis (not negative), and where on it the part begins and ends.
+
+        Raises:
+            OperationError: The parts do not make up the axis, or there is no such part.
+        """
+        axis = _axis(self, source, self.axis)
+        size = source.shape[axis]
+        count = self.sizes if isinstance(self.sizes, int) else len(self.sizes)
+        if isinstance(self.sizes, int) and (count < 1 or size % count):
+            raise OperationError(
+                "the axis does not split into equal parts",
+                self.describe(),
+                expected=f"a divisor of {size} (axis {self.axis} of source {source})",
+                got=f"{count} (parts)",
+            )
+        sizes = (size // count,) * count if isinstance(self.sizes, int) else self.sizes
+        if sum(sizes) != size or min(sizes, default=0) < 0:
+            raise OperationError(
+                "the parts do not make up the axis",
+                self.describe(),
+                expected=f"sizes that add up to {size} (axis {self.axis} of source {source})",
+                got=f"{list(sizes)}, in all {sum(sizes)} (sizes)",
+            )
+        if not 0 <= self.index < count:
+            raise OperationError(
+                "no such part", self.describe(), expected=f"from 0 to {count - 1}", got=f"{self.index} (index)"
+            )
+        start = sum(sizes[: self.index])
+        return axis, start, start + sizes[self.index]
+
+    def infer(self, specs: Specs) -> Specs:
+        """The part's spec. Raises OperationError as `bounds` does."""
+        source = _one(self, specs)
+        axis, start, stop = self.bounds(source)
+        return (_resized(source, axis, stop - start),)
+
+    def inverse(self, specs: Specs) -> Op:
+        """Never succeeds. Raises IrreversibleError: the other parts are needed too."""
+        self.infer(specs)
+        raise IrreversibleError(
+            "one part of several does not give the whole back",
+            self.describe(),
+            hint="`concat` of all the parts leads back",
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``part 0 of 3 along axis -1``."""
+        whole = str(self.sizes) if isinstance(self.sizes, int) else f"sizes {_short(self.sizes)}"
+        return f"part {self.index} of {whole} along axis {self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Put several sources one after another along an axis. It comes first in a chain.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+    """
+
+    axis: int
+    name: ClassVar[str] = "concat"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError if the sources differ in more than the size of the axis."""
+        first = _several(self, specs)
+        axis = _axis(self, first, self.axis)
+        for spec in specs:
+            if len(spec.shape) != len(first.shape) or _resized(spec, axis, 0) != _resized(first, axis, 0):
+                raise OperationError(
+                    "the sources differ in more than the axis",
+                    self.describe(),
+                    expected=f"{first} but for axis {self.axis} (first source)",
+                    got=f"{spec} (another source)",
+                )
+        return (_resized(first, axis, sum(spec.shape[axis] for spec in specs)),)
+
+    def inverse(self, specs: Specs) -> Op:
+        """Never succeeds. Raises IrreversibleError: one operation has one result."""
+        self.infer(specs)
+        raise IrreversibleError(
+            "several sources became one", self.describe(), hint="`split` leads back: a part for each source"
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``concat along axis 0``."""
+        return f"concat along axis {self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Put several sources of one shape beside each other along a new axis. It comes first in a chain.
+
+    Attributes:
+        axis: Where the new axis is in the result; a negative one counts from the result's end.
+    """
+
+    axis: int
+    name: ClassVar[str] = "stack"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError if the sources differ or the result has no such axis."""
+        first = _several(self, specs)
+        _same(self, specs)
+        (one,) = ExpandDims(self.axis).infer((first,))
+        return (_resized(one, self.axis % len(one.shape), len(specs)),)
+
+    def inverse(self, specs: Specs) -> Op:
+        """Never succeeds. Raises IrreversibleError: one operation has one result."""
+        self.infer(specs)
+        raise IrreversibleError(
+            "several sources became one", self.describe(), hint="`unstack` leads back: an index for each source"
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``stack along axis 0``."""
+        return f"stack along axis {self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Keep a range of an axis.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+        start: The first index that is kept; a negative one counts from the axis's end.
+        stop: The index after the last one that is kept, as `start`; None for the axis's end.
+    """
+
+    axis: int
+    start: int = 0
+    stop: int | None = None
+    name: ClassVar[str] = "slice"
+
+    def bounds(self, source: TensorSpec) -> tuple[int, int, int]:
+        """The axis, the start and the stop, none of them negative.
+
+        Raises:
+            OperationError: The range is not in the axis. Python would cut it off there; a wrong number would pass.
+        """
+        axis = _axis(self, source, self.axis)
+        size = source.shape[axis]
+        start, stop = (size if at is None else at + size if at < 0 else at for at in (self.start, self.stop))
+        if not 0 <= start <= stop <= size:
+            raise OperationError(
+                "the range is not in the axis",
+                self.describe(),
+                expected=f"a range in 0:{size} (axis {self.axis} of source {source})",
+                got=f"{_range(self.start, self.stop)} (start and stop)",
+            )
+        return axis, start, stop
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError as `bounds` does."""
+        source = _one(self, specs)
+        axis, start, stop = self.bounds(source)
+        return (_resized(source, axis, stop - start),)
+
+    def inverse(self, specs: Specs) -> Op:
+        """The slice itself, if it keeps everything. Raises IrreversibleError if it does not."""
+        (result,) = self.infer(specs)
+        if result == specs[0]:
+            return Slice(self.axis)
+        raise IrreversibleError(
+            "what is cut off is lost", self.describe(), hint="Keep the source checkpoint: it is the only way back"
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``slice 2:5 of axis 0``."""
+        return f"slice {_range(self.start, self.stop)} of axis {self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """Make an axis longer, with a constant in what is new.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+        before: How many are added at the beginning.
+        after: How many are added at the end.
+        value: What they are; a finite number.
+    """
+
+    axis: int
+    before: int = 0
+    after: int = 0
+    value: float = 0
+    name: ClassVar[str] = "pad"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError if a count is negative or the dtype does not hold the value."""
+        source = _one(self, specs)
+        axis = _axis(self, source, self.axis)
+        if min(self.before, self.after) < 0:
+            raise OperationError(
+                "an axis cannot be padded by less than nothing",
+                self.describe(),
+                expected="counts from 0",
+                got=f"{self.before} (before), {self.after} (after)",
+                hint="`slice` cuts an axis",
+            )
+        if not holds(source.dtype, self.value):
+            raise OperationError(
+                "the dtype does not hold the value",
+                self.describe(),
+                expected=f"a value of {source.dtype.label} (source {source})",
+                got=f"{self.value} (value)",
+            )
+        return (_resized(source, axis, self.before + source.shape[axis] + self.after),)
+
+    def inverse(self, specs: Specs) -> Op:
+        """The slice that keeps what was there before."""
+        self.infer(specs)
+        size = specs[0].shape[self.axis]
+        return Slice(self.axis, self.before, self.before + size)
+
+    def describe(self) -> str:
+        """In words, e.g. ``pad axis 0 by 0 before and 3 after with 0``."""
+        return f"pad axis {self.axis} by {self.before} before and {self.after} after with {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Take indices of an axis, in any order, as often as one likes: rows or channels permuted, or some of them.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+        indices: Index i of the result is index ``indices[i]`` of the source. None is negative: -1 is too
+            often what stands for a row that is missing.
+    """
+
+    axis: int
+    indices: tuple[int, ...]
+    name: ClassVar[str] = "gather"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError if an index is not in the axis."""
+        source = _one(self, specs)
+        axis = _axis(self, source, self.axis)
+        size = source.shape[axis]
+        if self.indices and not 0 <= min(self.indices) <= max(self.indices) < size:
+            wrong = [index for index in self.indices if not 0 <= index < size]
+            raise OperationError(
+                "indices are not in the axis",
+                self.describe(),
+                expected=f"from 0 to {size - 1} (axis {self.axis} of source {source})",
+                got=f"{len(wrong)} of {len(self.indices)} that are not, the first {wrong[0]} (indices)",
+            )
+        return (_resized(source, axis, len(self.indices)),)
+
+    def inverse(self, specs: Specs) -> Op:
+        """The gather that leads back, if every index is taken. Raises IrreversibleError if one is not."""
+        self.infer(specs)
+        size = specs[0].shape[self.axis]
+        place = {index: at for at, index in enumerate(self.indices)}
+        if len(place) < size:
+            raise IrreversibleError(
+                f"{size - len(place)} of {size} indices are not taken, so what they hold is lost",
+                self.describe(),
+                hint="Keep the source checkpoint: it is the only way back",
+            )
+        return Gather(self.axis, tuple(place[index] for index in range(size)))
+
+    def describe(self) -> str:
+        """In words, e.g. ``gather [2, 0, 1] of axis 0``."""
+        return f"gather {_short(self.indices)} of axis {self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The whole axis again and again: ``a b`` twice is ``a b a b``.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+        times: How often what is there stands in the result; at least once.
+    """
+
+    axis: int
+    times: int
+    name: ClassVar[str] = "tile"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError if there is no such axis, or `times` is less than 1."""
+        return _times(self, specs, self.axis, self.times)
+
+    def inverse(self, specs: Specs) -> Op:
+        """The slice that keeps the first one."""
+        self.infer(specs)
+        return Slice(self.axis, 0, specs[0].shape[self.axis])
+
+    def describe(self) -> str:
+        """In words, e.g. ``tile axis 0, 3 times``."""
+        return f"tile axis {self.axis}, {self.times} times"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Every index of an axis again and again: ``a b`` twice is ``a a b b``.
+
+    Attributes:
+        axis: The axis; a negative one counts from the end.
+        times: How often each stands in the result; at least once.
+    """
+
+    axis: int
+    times: int
+    name: ClassVar[str] = "repeat"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The result's spec. Raises OperationError if there is no such axis, or `times` is less than 1."""
+        return _times(self, specs, self.axis, self.times)
+
+    def inverse(self, specs: Specs) -> Op:
+        """The gather of the first one of each."""
+        (result,) = self.infer(specs)
+        return Gather(self.axis, tuple(range(0, result.shape[self.axis], self.times)))
+
+    def describe(self) -> str:
+        """In words, e.g. ``repeat each of axis 0, 3 times``."""
+        return f"repeat each of axis {self.axis}, {self.times} times"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Multiply every element by a constant.
+
+    It is computed in the dtype itself, types narrower than float32 in float32 and then rounded. Integers
+    are exact. A result that the dtype does not hold is refused (see `compute`).
+
+    Attributes:
+        factor: A finite number, for integers a whole one.
+    """
+
+    factor: float
+    name: ClassVar[str] = "scale"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The source's spec. Raises OperationError if the dtype has no such arithmetic."""
+        return _arithmetic(self, specs, self.factor, "factor")
+
+    def inverse(self, specs: Specs) -> Op:
+        """The scale by 1/factor, if that undoes it without rounding. Raises IrreversibleError if not.
+
+        It does if the factor is a power of two. What such a factor makes smaller than the dtype's smallest
+        normal number may be rounded all the same.
+        """
+        (source,) = self.infer(specs)
+        if int_range(source.dtype) and abs(self.factor) == 1:
+            return self
+        if not int_range(source.dtype) and is_power_of_two(self.factor):
+            back = 1 / float(self.factor)
+            if holds(arithmetic_dtype(source.dtype), back):
+                return Scale(back)
+        raise IrreversibleError(
+            "there is no division without rounding, so dividing does not give the source back",
+            self.describe(),
+            hint="Scale by a power of two, or keep the source checkpoint",
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``scale by 0.5``."""
+        return f"scale by {self.factor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add a constant to every element; for dtypes and rounding see `Scale`.
+
+    Attributes:
+        value: A finite number, for integers a whole one.
+    """
+
+    value: float
+    name: ClassVar[str] = "add"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The source's spec. Raises OperationError if the dtype has no such arithmetic."""
+        return _arithmetic(self, specs, self.value, "value")
+
+    def inverse(self, specs: Specs) -> Op:
+        """The addition of the negative, for integers. Raises IrreversibleError for floats."""
+        (source,) = self.infer(specs)
+        if int_range(source.dtype):
+            return Add(-self.value)
+        raise IrreversibleError(
+            "the result is rounded, so subtracting does not give the source back",
+            self.describe(),
+            hint="Keep the source checkpoint: it is the only way back",
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``add 1``."""
+        return f"add {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """The mean of several sources, element by element. It comes first in a chain.
+
+    It is computed in float64 and rounded once, to the dtype of the sources.
+
+    Attributes:
+        weights: A weight of 0 or more for each source; they need not add up to 1. None if all weigh the same.
+    """
+
+    weights: tuple[float, ...] | None = None
+    name: ClassVar[str] = "average"
+
+    def infer(self, specs: Specs) -> Specs:
+        """The sources' spec. Raises OperationError if they differ, are no floats, or the weights do not fit."""
+        first = _several(self, specs)
+        _same(self, specs)
+        if first.dtype not in FLOATS and first.dtype not in PARTS:
+            raise OperationError(
+                "only floats have an average",
+                self.describe(),
+                expected="float or complex",
+                got=f"{first.dtype.label} (sources {first})",
+                hint="Cast them before, or take one of them",
+            )
+        weights = (1.0,) * len(specs) if self.weights is None else self.weights
+        good = len(weights) == len(specs) and all(is_finite(weight) and weight >= 0 for weight in weights)
+        if not good or not 0 < sum(weights) <= FLOATS[DType.FLOAT64][1]:
+            raise OperationError(
+                "the weights do not fit the sources",
+                self.describe(),
+                expected=f"{len(specs)} numbers from 0, not all of them 0 (sources)",
+                got=f"{list(weights)} (weights)",
+            )
+        return (first,)
+
+    def inverse(self, specs: Specs) -> Op:
+        """Never succeeds. Raises IrreversibleError: an average does not say what it is of."""
+        self.infer(specs)
+        raise IrreversibleError(
+            "an average does not give its sources back",
+            self.describe(),
+            hint="Keep the source checkpoint: it is the only way back",
+        )
+
+    def describe(self) -> str:
+        """In words, e.g. ``average with weights [3, 1]``."""
+        return "average" if self.weights is None else f"average with weights {_short(self.weights)}"
+
+
+Op: TypeAlias = (
+    Transpose
+    | Reshape
+    | Cast
+    | Squeeze
+    | ExpandDims
+    | Fill
+    | Part
+    | Concat
+    | Stack
+    | Slice
+    | Pad
+    | Gather
+    | Tile
+    | Repeat
+    | Scale
+    | Add
+    | Average
+)
 """Every operation there is. The union is closed: code that tells them apart is a ``match``."""
 
 
@@ -272,9 +763,11 @@ def infer_chain(ops: Sequence[Op], specs: Specs) -> Specs:
         OperationError: An operation does not fit what it is given.
     """
     for position, op in enumerate(ops):
-        if isinstance(op, Fill) and position:
+        if isinstance(op, Fill | Concat | Stack | Average) and position:
             raise OperationError(
-                "an initial value replaces what comes before it",
+                "an initial value replaces what comes before it"
+                if isinstance(op, Fill)
+                else "an operation on several sources takes them as they are",
                 op.describe(),
                 expected="it to be the first operation",
                 got=f"it after {ops[position - 1].describe()}",
@@ -303,6 +796,78 @@ def _one(op: Op, specs: Specs) -> TensorSpec:
         shown = ", ".join(map(str, specs)) or "none"
         raise OperationError("wrong number of tensors", op.describe(), expected="1", got=f"{len(specs)} ({shown})")
     return specs[0]
+
+
+def _several(op: Op, specs: Specs) -> TensorSpec:
+    if not specs:
+        raise OperationError("wrong number of tensors", op.describe(), expected="at least 1", got="0 (none)")
+    return specs[0]
+
+
+def _same(op: Op, specs: Specs) -> None:
+    for spec in specs:
+        if spec != specs[0]:
+            raise OperationError(
+                "the sources differ",
+                op.describe(),
+                expected=f"{specs[0]} (first source)",
+                got=f"{spec} (another source)",
+            )
+
+
+def _axis(op: Op, source: TensorSpec, axis: int) -> int:
+    rank = len(source.shape)
+    if not -rank <= axis < rank:
+        raise OperationError(
+            "no such axis",
+            op.describe(),
+            expected=f"an axis from {-rank} to {rank - 1} (source {source})" if rank else f"an axis (source {source})",
+            got=f"{axis} (axis)",
+        )
+    return axis % rank
+
+
+def _resized(spec: TensorSpec, axis: int, size: int) -> TensorSpec:
+    return TensorSpec(spec.dtype, (*spec.shape[:axis], size, *spec.shape[axis + 1 :]))
+
+
+def _times(op: Op, specs: Specs, axis: int, times: int) -> Specs:
+    source = _one(op, specs)
+    axis = _axis(op, source, axis)
+    if times < 1:
+        raise OperationError("it would leave nothing", op.describe(), expected="1 or more", got=f"{times} (times)")
+    return (_resized(source, axis, source.shape[axis] * times),)
+
+
+def _arithmetic(op: Op, specs: Specs, number: float, origin: str) -> Specs:
+    source = _one(op, specs)
+    whole = int_range(source.dtype) is not None
+    if source.dtype is DType.BOOL or not is_number(source.dtype):
+        raise OperationError(
+            "no arithmetic with this dtype",
+            op.describe(),
+            expected="integer, float or complex",
+            got=f"{source.dtype.label} (source {source})",
+        )
+    if not is_finite(number) or (number != int(number) if whole else not holds(arithmetic_dtype(source.dtype), number)):
+        kind = "a whole number" if whole else f"a number that {arithmetic_dtype(source.dtype).label} holds"
+        raise OperationError(
+            f"the {origin} does not fit the dtype",
+            op.describe(),
+            expected=f"{kind} (source {source})",
+            got=f"{number} ({origin})",
+        )
+    return (source,)
+
+
+def _short(items: Sequence[float]) -> str:
+    if len(items) <= _SHOWN:
+        return str(list(items))
+    return f"[{', '.join(map(str, items[:_SHOWN]))}, ... {len(items)} in all]"
+
+
+def _range(start: int, stop: int | None) -> str:
+    return f"{start}:{'' if stop is None else stop}"
 
 
 def inverted_order(perm: tuple[int, ...]) -> tuple[int, ...]:
@@ -362,6 +927,35 @@ def _initial_to_data(value: Literal["template"] | float) -> str | float:
     return "ones" if value else "zeros"
 
 
+def _read_number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not is_finite(value):
+        raise _UnreadableError("a finite number")
+    return value
+
+
+def _read_numbers_or_none(value: object) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise _UnreadableError("a list of finite numbers")
+    try:
+        return tuple(map(_read_number, value))
+    except _UnreadableError:
+        raise _UnreadableError("a list of finite numbers") from None
+
+
+def _read_int_or_none(value: object) -> int | None:
+    return None if value is None else _read_int(value)
+
+
+def _make_part(*, axis: int, index: int, parts: int | None = None, sizes: tuple[int, ...] | None = None) -> Part:
+    whole = sizes if parts is None else parts
+    if whole is None or (parts is not None and sizes is not None):
+        raise _UnreadableError("either `parts`, how many equal ones, or `sizes`, those of all")
+    return Part(axis, index, whole)
+
+
+_AXIS = {"axis": (_read_int, False)}
 # Of each operation: its class, and of each argument how it is read and whether it may be left out.
 _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[object], object], bool]]]] = {
     Transpose.name: (Transpose, {"perm": (_read_ints_or_none, True)}),
@@ -370,6 +964,23 @@ _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[objec
     Squeeze.name: (Squeeze, {"axis": (_read_int_or_ints, False)}),
     ExpandDims.name: (ExpandDims, {"axis": (_read_int, False)}),
     Fill.name: (lambda **arguments: Fill(arguments["with"]), {"with": (_read_initial, False)}),
+    Part.name: (
+        _make_part,
+        {**_AXIS, "index": (_read_int, False), "parts": (_read_int_or_none, True), "sizes": (_read_ints_or_none, True)},
+    ),
+    Concat.name: (Concat, _AXIS),
+    Stack.name: (Stack, _AXIS),
+    Slice.name: (Slice, {**_AXIS, "start": (_read_int, True), "stop": (_read_int_or_none, True)}),
+    Pad.name: (
+        Pad,
+        {**_AXIS, "before": (_read_int, True), "after": (_read_int, True), "value": (_read_number, True)},
+    ),
+    Gather.name: (Gather, {**_AXIS, "indices": (_read_ints, False)}),
+    Tile.name: (Tile, {**_AXIS, "times": (_read_int, False)}),
+    Repeat.name: (Repeat, {**_AXIS, "times": (_read_int, False)}),
+    Scale.name: (Scale, {"factor": (_read_number, False)}),
+    Add.name: (Add, {"value": (_read_number, False)}),
+    Average.name: (Average, {"weights": (_read_numbers_or_none, True)}),
 }
 
 
@@ -377,21 +988,20 @@ def to_data(op: Op) -> dict[str, dict[str, Any]]:
     """An operation as rule files and plans write it, e.g. ``{"transpose": {"perm": [1, 0]}}``."""
     arguments: dict[str, Any]
     match op:
-        case Transpose(None):
-            arguments = {}
-        case Transpose(perm):
-            arguments = {"perm": list(perm or ())}
-        case Reshape(shape):
-            arguments = {"shape": list(shape)}
-        case Cast(dtype):
-            arguments = {"dtype": dtype.label}
-        case Squeeze(axis):
-            arguments = {"axis": list(axis)}
-        case ExpandDims(at):
-            arguments = {"axis": at}
         case Fill(value):
             arguments = {"with": _initial_to_data(value)}
+        case Part(axis, index, sizes):
+            arguments = {"axis": axis, "index": index, "parts" if isinstance(sizes, int) else "sizes": sizes}
+        case _:
+            arguments = {field.name: getattr(op, field.name) for field in fields(op)}
+    arguments = {name: _plain(argument) for name, argument in arguments.items() if argument is not None}
     return {op.name: arguments}
+
+
+def _plain(argument: object) -> object:
+    if isinstance(argument, DType):
+        return argument.label
+    return list(argument) if isinstance(argument, tuple) else argument
 
 
 def from_data(data: object, where: str) -> Op:
@@ -438,7 +1048,12 @@ def from_data(data: object, where: str) -> Op:
             value = repr(given[argument])
             problems.append(RuleError(f"{name}: `{argument}` cannot be read", where, expected=str(error), got=value))
     raise_all(f"the operation {name} cannot be read", problems)
-    return make(**arguments)
+    try:
+        return make(**arguments)
+    except _UnreadableError as error:
+        raise RuleError(
+            f"{name}: the arguments cannot be read", where, expected=str(error), got=_listed(given)
+        ) from error
 
 
 def _listed(names: Mapping[str, object]) -> str:
