@@ -294,6 +294,20 @@ def test_legacy_slots_follow_their_variable_too():
     }
 
 
+def test_a_slot_with_a_shape_of_its_own_does_not_follow_a_transpose():
+    def tree(name):
+        w = floats(3, 3)
+        slots = [("r", w, floats(3, start=5)), ("c", w, floats(3, start=9)), ("scale", w, floats())]
+        return {"m": {name: w}, "optimizer": Legacy({"iter": np.array(1)}, slots)}
+
+    found = match(tree("a"), tree("b"), "  - transpose: {from: m/a, to: m/b, perm: [1, 0]}\n")
+    followed = {path_of(step.target).rpartition("/")[2] for step in found.steps if "OPTIMIZER_SLOT" in step.target}
+    assert followed == {"scale"}
+    assert all("a shape of its own" in unmatched.reason for unmatched in found.unmatched_target)
+    renamed = match(tree("a"), tree("b"), "  - rename: {from: m/a, to: m/b}\n")
+    assert not renamed.unmatched_target
+
+
 # Rules that do not fit, all told at once.
 
 PLAIN = {"m": {"w1": floats(2, 3), "b1": floats(3), "sub": {"x": floats(1)}}}

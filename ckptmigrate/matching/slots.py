@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from ckptmigrate.errors import OperationError
@@ -89,10 +90,18 @@ def _follow(draft: Draft, theirs: Slot, ours: Slot, step: Step, *, certain: bool
         return
     spec, wanted = draft.source.specs[source_key], draft.target.specs[target_key]
     moves: tuple[Op, ...] = tuple(operation for operation in step.ops if not isinstance(operation, Cast))
-    try:
+    if spec.shape != draft.source.specs[step.sources[0]].shape:
+        if moves and spec.shape:
+            # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
+            reason = (
+                f"slot `{ours.kind}` has a shape of its own, {spec}, that the variable's operations do not speak of"
+            )
+            draft.target_reasons[target_key] = draft.source_reasons[source_key] = reason
+            return
+        moves = ()
+    result = spec
+    with contextlib.suppress(OperationError):
         (result,) = infer_chain(moves, (spec,))
-    except OperationError:
-        moves, result = (), spec
     if result.shape == wanted.shape and result.dtype != wanted.dtype:
         moves, result = (*moves, Cast(wanted.dtype)), wanted
     if result != wanted:
