@@ -28,7 +28,7 @@ class Rule:
     Attributes:
         kind: ``map``: values go from source to target, through `operations`. ``drop``: the source's
             values go nowhere. ``init``: the target's values come from nowhere, `operations` is one `Fill`.
-        source: Which source paths; None for ``init``.
+        sources: Which source paths, in the order that `operations` take them; none for ``init``.
         target: Which target paths; None for ``drop``.
         operations: What happens to the values on the way, in order; empty for a rename.
         why: The reason that a person gave.
@@ -36,7 +36,7 @@ class Rule:
     """
 
     kind: Kind
-    source: Pattern | None
+    sources: tuple[Pattern, ...]
     target: Pattern | None
     operations: tuple[ops.Op, ...] = ()
     why: str = ""
@@ -45,25 +45,27 @@ class Rule:
     def describe(self) -> str:
         """The rule in words, e.g. ``model/w1 -> model/dense/kernel, transpose [1, 0]``."""
         how = "".join(f", {operation.describe()}" for operation in self.operations)
+        origin = ", ".join(map(str, self.sources))
         match self.kind:
             case "map":
-                return f"{self.source} -> {self.target}{how}"
+                return f"{origin} -> {self.target}{how}"
             case "drop":
-                return f"drop {self.source}" + (f" ({self.why})" if self.why else "")
+                return f"drop {origin}" + (f" ({self.why})" if self.why else "")
             case "init":
                 return f"init {self.target}{how}"
 
     def to_data(self) -> dict[str, Any]:
         """The rule as a rule file has it."""
         why = {"why": self.why} if self.why else {}
+        origin = [str(source) for source in self.sources]
         match self.kind:
             case "map":
-                ends = {"from": str(self.source), "to": str(self.target)}
+                ends = {"from": origin if len(origin) > 1 else origin[0], "to": str(self.target)}
                 if not self.operations:
                     return {"rename": {**ends, **why}}
                 return {"map": {**ends, "ops": [ops.to_data(operation) for operation in self.operations], **why}}
             case "drop":
-                return {"drop": {"from": str(self.source), **why}}
+                return {"drop": {"from": origin[0], **why}}
             case "init":
                 (arguments,) = ops.to_data(self.operations[0]).values()
                 return {"init": {"to": str(self.target), **arguments, **why}}
@@ -132,31 +134,53 @@ def parse_rulebook(text: str, *, name: str = "rules") -> Rulebook:
 
 
 def format_rulebook(rules: Iterable[Rule]) -> str:
-    """A rulebook as YAML, one rule a line, in the form that `parse_rulebook` reads."""
+    """A rulebook as YAML, one statement a line, in the form that `parse_rulebook` reads."""
     import yaml
 
     lines = ["rules:"]
-    for rule, targets in _with_copies(rules):
-        ((word, arguments),) = rule.to_data().items()
-        data = {word: {**arguments, "to": targets} if len(targets) > 1 else arguments}
+    for statement in _statements(rules):
+        data = _statement_data(statement)
         flow = yaml.safe_dump(data, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
         lines.append(f"  - {flow.removeprefix('{').removesuffix('}')}")
     return "\n".join(lines) + "\n"
 
 
-def _with_copies(rules: Iterable[Rule]) -> Iterator[tuple[Rule, list[str]]]:
-    """Rules with their targets: those that one list in `to` made are together again, as otherwise no copy is meant."""
-    first: Rule | None = None
-    targets: list[str] = []
+def _statements(rules: Iterable[Rule]) -> Iterator[list[Rule]]:
+    """Rules that one list in `to` made are together again: a copy, or the parts of a split."""
+    statement: list[Rule] = []
     for rule in rules:
-        if first is not None and first.kind == "map" and rule == replace(first, target=rule.target):
-            targets.append(str(rule.target))
-            continue
-        if first is not None:
-            yield first, targets
-        first, targets = rule, [str(rule.target)]
-    if first is not None:
-        yield first, targets
+        if statement and not _continues(statement, rule):
+            yield statement
+            statement = []
+        statement.append(rule)
+    if statement:
+        yield statement
+
+
+def _continues(statement: list[Rule], rule: Rule) -> bool:
+    first = statement[0]
+    if first.kind != "map" or rule != replace(first, target=rule.target, operations=rule.operations):
+        return False
+    match first.operations, rule.operations:
+        case (ops.Part(index=0) as part, *rest), (ops.Part() as other, *others):
+            return other == replace(part, index=len(statement)) and rest == others
+        case operations, others:
+            return operations == others
+
+
+def _statement_data(statement: list[Rule]) -> dict[str, Any]:
+    first = statement[0]
+    if len(statement) == 1:
+        return first.to_data()
+    targets = [str(rule.target) for rule in statement]
+    match first.operations:
+        case (ops.Part(axis, 0, sizes), *rest) if rest in ([], [ops.Squeeze((axis,))]):
+            given = {} if isinstance(sizes, int) else {"sizes": list(sizes)}
+            why = {"why": first.why} if first.why else {}
+            word = "unstack" if rest else "split"
+            return {word: {"from": str(first.sources[0]), "to": targets, "axis": axis, **given, **why}}
+    ((word, arguments),) = first.to_data().items()
+    return {word: {**arguments, "to": targets}}
 
 
 def _yaml_error(error: Any, name: str) -> RuleError:
@@ -177,11 +201,29 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "cast": ("dtype",),
     "squeeze": ("axis",),
     "expand_dims": ("axis",),
+    "slice": ("axis", "start", "stop"),
+    "pad": ("axis", "before", "after", "value"),
+    "gather": ("axis", "indices"),
+    "tile": ("axis", "times"),
+    "repeat": ("axis", "times"),
+    "scale": ("factor",),
+    "add": ("value",),
+    "split": ("axis", "sizes"),
+    "unstack": ("axis",),
+    "concat": ("axis",),
+    "stack": ("axis",),
+    "average": ("weights",),
     "map": ("ops",),
     "drop": (),
     "init": ("with",),
 }
 """What each rule takes beside ``from``, ``to`` and ``why``."""
+
+_SPLITS = ("split", "unstack")
+"""One source to several targets: each target is a part of its own."""
+
+_JOINS = ("concat", "stack", "average")
+"""Several sources to one target."""
 
 
 class _Reader:
@@ -277,27 +319,51 @@ class _Reader:
                 self.complain(
                     key_node, f"unknown word in `{word}`", expected=f"one of {', '.join(allowed)}", got=f"`{key}`"
                 )
-        operations = self.operations(word, {key: fields[key] for key in own if key in fields}, body)
         why = self.text(fields["why"][1]) if "why" in fields else ""
         place = self.place(body)
-        source = self.pattern(fields.get("from", (None, None))[1], word, "from", body) if kind != "init" else None
+        nodes = {key: node for key, (_, node) in fields.items()}
+        sources = () if kind == "init" else self.sources(nodes.get("from"), word, body)
         if kind == "drop":
-            return [Rule(kind, source, None, (), why, place)]
-        if kind == "map" and "to" not in fields:
-            targets = [source]
+            return [Rule(kind, sources, None, (), why, place)]
+        if kind == "map" and "to" not in fields and word not in _SPLITS and len(sources) == 1:
+            targets: Sequence[Pattern | None] = sources
         else:
-            node = fields.get("to", (None, None))[1]
-            copies = self.copies(node) if kind == "map" and node is not None and node.id == "sequence" else [node]
-            targets = [self.pattern(copy, word, "to", body) for copy in copies]
-            for copy, target in zip(copies, targets, strict=True):
-                if source is not None and target is not None:
-                    self.check_captures(source, target, copy)
-        return [Rule(kind, source, target, operations, why, place) for target in targets]
+            targets = self.targets(nodes.get("to"), word, sources, body)
+        operations = self.operations(word, {key: fields[key] for key in own if key in fields}, body, len(targets))
+        if len(operations) != len(targets):
+            return ()
+        return [Rule(kind, sources, *made, why, place) for made in zip(targets, operations, strict=True)]
 
-    def copies(self, node: Any) -> Sequence[Any]:
-        """The paths of a list in `to`: the values are copied to each of them."""
+    def sources(self, node: Any, word: str, body: Any) -> tuple[Pattern, ...]:
+        """The patterns of `from`: a list for what joins several, else one."""
+        if node is not None and node.id == "sequence" and word in ("map", *_JOINS):
+            nodes = self.paths(node)
+        elif node is not None and word in _JOINS:
+            self.complain(node, "one source to join", expected="a list of paths", got=_type_name(node))
+            return ()
+        else:
+            nodes = [node]
+        found = (self.pattern(each, word, "from", body) for each in nodes)
+        return tuple(pattern for pattern in found if pattern is not None)
+
+    def targets(self, node: Any, word: str, sources: Sequence[Pattern], body: Any) -> Sequence[Pattern | None]:
+        """The patterns of `to`: a list for the parts of a split, or for several copies; else one."""
+        if word in _SPLITS and node is not None and node.id != "sequence":
+            self.complain(node, "one target to split to", expected="a list of paths", got=_type_name(node))
+            return ()
+        several = node is not None and node.id == "sequence" and word not in ("init", *_JOINS)
+        nodes = self.paths(node) if several else [node]
+        found = [self.pattern(each, word, "to", body) for each in nodes]
+        for each, target in zip(nodes, found, strict=True):
+            for source in sources:
+                if target is not None:
+                    self.check_captures(source, target, each)
+        return found
+
+    def paths(self, node: Any) -> Sequence[Any]:
+        """The nodes of a list of paths."""
         if not node.value:
-            self.complain(node, "an empty list", expected="a path, or several to copy the values to")
+            self.complain(node, "an empty list", expected="a path, or several")
         said: set[object] = set()
         for copy in node.value:
             if copy.id == "scalar" and copy.value in said:
@@ -329,22 +395,45 @@ class _Reader:
             return ""
         return str(node.value)
 
-    def operations(self, word: str, own: dict[str, tuple[Any, Any]], body: Any) -> tuple[ops.Op, ...]:
+    def operations(
+        self, word: str, own: dict[str, tuple[Any, Any]], body: Any, count: int
+    ) -> Sequence[tuple[ops.Op, ...]]:
+        """The operations that lead to each of so many targets; fewer if they cannot be read."""
+        with self.gathered():
+            arguments = {key: self.value(value) for key, (_, value) in own.items() if key != "ops"}
+            match word:
+                case "rename" | "drop":
+                    return [()] * count
+                case "map":
+                    return [self.chain(own, body)] * count
+                case "split":
+                    parts = {} if "sizes" in arguments else {"parts": count}
+                    return [
+                        (ops.from_data({"part": {"index": index, **parts, **arguments}}, self.place(body)),)
+                        for index in range(count)
+                    ]
+                case "unstack":
+                    squeeze = ops.from_data({"squeeze": arguments}, self.place(body))
+                    return [
+                        (
+                            ops.from_data({"part": {"index": index, "parts": count, **arguments}}, self.place(body)),
+                            squeeze,
+                        )
+                        for index in range(count)
+                    ]
+                case _:
+                    return [(ops.from_data({word: arguments}, self.place(body)),)] * count
+        return ()
+
+    def chain(self, own: dict[str, tuple[Any, Any]], body: Any) -> tuple[ops.Op, ...]:
+        """The operations that `map` lists."""
+        if "ops" not in own:
+            self.complain(body, "`map` without `ops`", expected="`ops: [...]`")
+            return ()
         read: list[ops.Op] = []
-        match word:
-            case "rename" | "drop":
-                pass
-            case "map":
-                if "ops" not in own:
-                    self.complain(body, "`map` without `ops`", expected="`ops: [...]`")
-                    return ()
-                for node in self.sequence(own["ops"][1], "a list of operations"):
-                    with self.gathered():
-                        read.append(ops.from_data(self.value(node), self.place(node)))
-            case _:
-                with self.gathered():
-                    arguments = {key: self.value(value) for key, (_, value) in own.items()}
-                    read.append(ops.from_data({word: arguments}, self.place(body)))
+        for node in self.sequence(own["ops"][1], "a list of operations"):
+            with self.gathered():
+                read.append(ops.from_data(self.value(node), self.place(node)))
         return tuple(read)
 
     @contextlib.contextmanager

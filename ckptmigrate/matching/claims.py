@@ -19,10 +19,10 @@ _SHOWN = 3
 
 
 class Claim(NamedTuple):
-    """What a rule says of a source tensor and a target tensor; one of them is None for `drop` and `init`."""
+    """What a rule says of a target tensor (None for `drop`) and the source tensors (none for `init`) it is made of."""
 
     rule: Rule
-    source: Key | None
+    sources: tuple[Key, ...]
     target: Key | None
 
 
@@ -63,22 +63,20 @@ class Claims:
         """The tensors that one rule speaks of."""
         match rule.kind:
             case "map":
-                assert rule.source is not None  # noqa: S101  # `Rule` says so; mypy cannot
-                assert rule.target is not None  # noqa: S101
-                yield from self.mapped(rule, rule.source, rule.target, problems)
+                yield from self.mapped(rule, problems)
             case "drop":
-                assert rule.source is not None  # noqa: S101
-                keys = _keys_of(self.source, nodes_matching(self.source, rule.source))
+                (pattern,) = rule.sources
+                keys = _keys_of(self.source, nodes_matching(self.source, pattern))
                 if not keys:
-                    problems.append(_matches_nothing(rule, rule.source, self.source, "source"))
-                yield from (Claim(rule, key, None) for key in keys)
+                    problems.append(_matches_nothing(rule, pattern, self.source, "source"))
+                yield from (Claim(rule, (key,), None) for key in keys)
             case "init":
-                assert rule.target is not None  # noqa: S101
+                assert rule.target is not None  # noqa: S101  # `Rule` says so; mypy cannot
                 keys = _keys_of(self.target, nodes_matching(self.target, rule.target))
                 if not keys:
                     problems.append(_matches_nothing(rule, rule.target, self.target, "target"))
                 problems.extend(_folded([e for key in keys for e in self.unfillable(rule, key)], rule.where))
-                yield from (Claim(rule, None, key) for key in keys)
+                yield from (Claim(rule, (), key) for key in keys)
 
     def unfillable(self, rule: Rule, key: Key) -> Iterator[CkptMigrateError]:
         """Why the target cannot hold the rule's initial value, if so."""
@@ -88,31 +86,41 @@ class Claims:
             where = f"{rule.where}, {self.target.say_key(key)}"
             yield RuleError(error.what, where, expected=error.expected, got=error.got, hint=error.hint)
 
-    def mapped(
-        self, rule: Rule, source_pattern: Pattern, target_pattern: Pattern, problems: list[CkptMigrateError]
-    ) -> Iterator[Claim]:
-        pairs = pairs_matching(self.source, source_pattern, self.target, target_pattern)
-        led = set()
-        found = False
+    def mapped(self, rule: Rule, problems: list[CkptMigrateError]) -> Iterator[Claim]:
+        assert rule.target is not None  # noqa: S101  # `Rule` says so; mypy cannot
+        origins = [self.origins(rule, pattern, rule.target, problems) for pattern in rule.sources]
         misfits: list[CkptMigrateError] = []
-        for s, t in sorted(pairs):
-            self.objects.setdefault(t, s)
-            for role, source_key in self.source.nodes[s].tensors.items():
-                target_key = self.target.nodes[t].tensors.get(role)
-                if target_key is None:
-                    continue
-                found = True
-                led.add(s)
-                misfit = self.misfit(rule, source_key, target_key)
+        for target_key in dict.fromkeys(key for found in origins for key in found):
+            per_pattern = [found.get(target_key, []) for found in origins]
+            if len(origins) > 1 and not all(len(keys) == 1 for keys in per_pattern):
+                misfits.append(self.incomplete(rule, target_key, per_pattern))
+                continue
+            # One pattern may lead from several sources to one target: that is a contradiction, told with the others.
+            for sources in zip(*per_pattern, strict=True):
+                misfit = self.misfit(rule, sources, target_key)
                 if misfit:
                     misfits.append(misfit)
                 else:
-                    yield Claim(rule, source_key, target_key)
+                    yield Claim(rule, sources, target_key)
         problems.extend(_folded(misfits, rule.where))
+
+    def origins(
+        self, rule: Rule, source_pattern: Pattern, target_pattern: Pattern, problems: list[CkptMigrateError]
+    ) -> dict[Key, list[Key]]:
+        """The source keys that one of a rule's patterns leads from, by the target's key."""
+        origins: dict[Key, list[Key]] = {}
+        led = set()
+        for s, t in sorted(pairs_matching(self.source, source_pattern, self.target, target_pattern)):
+            self.objects.setdefault(t, s)
+            for role, source_key in self.source.nodes[s].tensors.items():
+                target_key = self.target.nodes[t].tensors.get(role)
+                if target_key is not None:
+                    origins.setdefault(target_key, []).append(source_key)
+                    led.add(s)
         matching = [s for s in nodes_matching(self.source, source_pattern) if self.source.nodes[s].tensors]
         if not matching:
             problems.append(_matches_nothing(rule, source_pattern, self.source, "source"))
-        elif not found:
+        elif not origins:
             example = self.source.say(min(matching))
             problems.append(
                 RuleError(
@@ -127,20 +135,38 @@ class Claims:
             if s not in led:
                 for key in self.source.nodes[s].tensors.values():
                     self.reasons[key] = f"rule {rule.where} matches it, but the target has no such path"
+        return origins
 
-    def misfit(self, rule: Rule, source_key: Key, target_key: Key) -> CkptMigrateError | None:
+    def incomplete(self, rule: Rule, target_key: Key, per_pattern: list[list[Key]]) -> CkptMigrateError:
+        counts = ", ".join(
+            f"{len(keys)} at `{pattern}`" for pattern, keys in zip(rule.sources, per_pattern, strict=True)
+        )
+        return RuleError(
+            "sources that cannot be joined",
+            rule.where,
+            expected=f"one of each pattern for `{self.target.say_key(target_key)}` (target)",
+            got=f"{counts} (source)",
+            hint="Capture in each pattern of `from` what tells its variables apart, and use it in `to`",
+        )
+
+    def misfit(self, rule: Rule, sources: tuple[Key, ...], target_key: Key) -> CkptMigrateError | None:
         """Why the values do not have the target's shape and dtype after the rule's operations, if so."""
-        spec, wanted = self.source.specs[source_key], self.target.specs[target_key]
+        wanted = self.target.specs[target_key]
+        said = ", ".join(map(self.source.say_key, sources))
         try:
-            (result,) = infer_chain(rule.operations, (spec,))
+            specs = infer_chain(rule.operations, tuple(self.source.specs[key] for key in sources))
         except OperationError as error:
             return RuleError(
-                error.what,
-                f"{rule.where}, {self.source.say_key(source_key)}",
-                expected=error.expected,
-                got=error.got,
-                hint=error.hint,
+                error.what, f"{rule.where}, {said}", expected=error.expected, got=error.got, hint=error.hint
             )
+        if len(specs) > 1:
+            return RuleError(
+                "several sources and nothing that joins them",
+                rule.where,
+                expected="an operation that takes them all: concat, stack or average",
+                got=f"{said} (source)",
+            )
+        (result,) = specs
         if result == wanted:
             return None
         after = " after the rule's operations" if rule.operations else ""
@@ -148,18 +174,18 @@ class Claims:
             "the shape does not come out" if result.shape != wanted.shape else "the dtype does not come out",
             rule.where,
             expected=f"{wanted} (target {self.target.say_key(target_key)})",
-            got=f"{result} (source {self.source.say_key(source_key)}{after})",
+            got=f"{result} (source {said}{after})",
             hint="Add the operation that leads from one to the other, or mend the pattern",
         )
 
     def contradictions(self) -> Iterator[CkptMigrateError]:
         """Targets that several claims make, and sources that several use without saying so."""
-        by_target: dict[Key, list[tuple[Rule, Key | None]]] = {}
+        by_target: dict[Key, list[tuple[Rule, tuple[Key, ...]]]] = {}
         by_source: dict[Key, list[tuple[Rule, Key | None]]] = {}
-        for rule, source_key, target_key in self.claims:
+        for rule, sources, target_key in self.claims:
             if target_key is not None:
-                by_target.setdefault(target_key, []).append((rule, source_key))
-            if source_key is not None:
+                by_target.setdefault(target_key, []).append((rule, sources))
+            for source_key in sources:
                 by_source.setdefault(source_key, []).append((rule, target_key))
         seen: set[tuple[str, ...]] = set()
 
@@ -177,8 +203,10 @@ class Claims:
                     ", ".join(dict.fromkeys(rule.where for rule, _ in origins)),
                     expected=f"one origin of `{self.target.say_key(target_key)}` (target)",
                     got=" and ".join(
-                        f"`{self.source.say_key(key)}`" if same_rule and key else f"`{rule.describe()}`"
-                        for rule, key in origins[:_SHOWN]
+                        f"`{', '.join(map(self.source.say_key, keys))}`"
+                        if same_rule and keys
+                        else f"`{rule.describe()}`"
+                        for rule, keys in origins[:_SHOWN]
                     ),
                     hint="Make the patterns narrower",
                 )

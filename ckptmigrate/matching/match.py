@@ -45,15 +45,13 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
 def _take_claim(draft: Draft, claim: Claim) -> None:
     rule = claim.rule
     if claim.target is None:
-        if claim.source is not None:
-            draft.dropped[claim.source] = Drop(claim.source, rule.describe())
+        draft.dropped.update((source, Drop(source, rule.describe())) for source in claim.sources)
         return
-    sources = () if claim.source is None else (claim.source,)
-    draft.copied.update(draft.used.intersection(sources))
-    draft.used.update(sources)
+    draft.copied.update(draft.used.intersection(claim.sources))
+    draft.used.update(claim.sources)
     evidence = f"rule {rule.where}: {rule.describe()}" if rule.where else f"rule: {rule.describe()}"
     status: Status = "initial" if rule.kind == "init" else "rule"
-    draft.steps[claim.target] = Step(claim.target, sources, rule.operations, status, 1.0, (evidence,))
+    draft.steps[claim.target] = Step(claim.target, claim.sources, rule.operations, status, 1.0, (evidence,))
 
 
 def _take_exact(draft: Draft) -> None:
