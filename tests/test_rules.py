@@ -41,7 +41,7 @@ def test_every_kind_of_rule():
           - init: {to: "model/scale", with: 0.5}
         """
     )
-    assert [(rule.kind, str(rule.source), str(rule.target), rule.operations, rule.why) for rule in rules] == [
+    assert [(rule.kind, ", ".join(map(str, rule.sources)), str(rule.target), rule.operations, rule.why) for rule in rules] == [
         ("map", "model/w1", "model/dense/kernel", (), ""),
         ("map", "model/w", "model/kernel", (ops.Transpose((1, 0)),), ""),
         ("map", "model/q", "model/q", (ops.Reshape((48, 12, 4)),), ""),
@@ -50,8 +50,8 @@ def test_every_kind_of_rule():
         ("map", "c", "c", (ops.ExpandDims(-1),), ""),
         ("map", "e", "emb", (ops.Transpose((1, 0)), ops.Cast(DType.BFLOAT16)), ""),
         ("drop", "model/old/**", "None", (), "replaced"),
-        ("init", "None", "model/new/**", (ops.Fill("template"),), ""),
-        ("init", "None", "model/scale", (ops.Fill(0.5),), ""),
+        ("init", "", "model/new/**", (ops.Fill("template"),), ""),
+        ("init", "", "model/scale", (ops.Fill(0.5),), ""),
     ]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ckptmigrate.errors import OperationError
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.result import Drop, Step
-from ckptmigrate.ops import Cast, Fill, Op, infer_chain
+from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Scale, infer_chain
 from ckptmigrate.spec import Key
 
 _ORDER_CONFIDENCE = 0.9
@@ -18,6 +18,14 @@ _ORDER_EVIDENCE = (
     "given them in the order of `trainable_variables`, as is usual"
 )
 """Why a slot's variable is likely and not certain. The order is not in the checkpoint."""
+
+_SECOND_MOMENTS = frozenset(
+    {
+        *("velocities", "velocity_hats", "accumulators", "accumulated_grads", "accumulated_delta_vars"),
+        *("v", "vhat", "rms", "ms", "accumulator", "accum_grad", "accum_var"),
+    }
+)
+"""The kinds that hold squares of gradients, in the words of Keras 3 and 2.11, then of legacy Keras and Sonnet."""
 
 
 def take_slots(draft: Draft) -> None:
@@ -72,51 +80,83 @@ def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: 
         step = draft.step_of(slot.variable)
         if step is None or not step.sources:
             continue
-        owner = draft.source.node_of[step.sources[0]]
-        found = slots.get((slot.kind, owner))
-        if found is not None:
-            if certain == (slot.certain and found.certain):
+        owners = [draft.source.node_of[key] for key in step.sources]
+        found = [slots[slot.kind, owner] for owner in owners if (slot.kind, owner) in slots]
+        if len(found) == len(owners):
+            if certain == (slot.certain and all(theirs_of.certain for theirs_of in found)):
                 _follow(draft, found, slot, step, certain=certain)
         elif all(other.variable is not None for other in theirs.slots):
+            without = next(owner for owner in owners if (slot.kind, owner) not in slots)
             draft.target_reasons[_key(draft.target, slot)] = (
-                f"the source has no slot `{slot.kind}` of `{draft.source.say(owner)}`"
+                f"the source has no slot `{slot.kind}` of `{draft.source.say(without)}`"
             )
 
 
-def _follow(draft: Draft, theirs: Slot, ours: Slot, step: Step, *, certain: bool) -> None:
-    source_key, target_key = _key(draft.source, theirs), _key(draft.target, ours)
-    taken = source_key in draft.used and not (certain and step.sources[0] in draft.copied)
-    if target_key in draft.steps or source_key in draft.dropped or taken:
+def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, certain: bool) -> None:
+    """Make a slot of the slots of the variables that its variable is made of."""
+    sources = tuple(_key(draft.source, slot) for slot in theirs)
+    target = _key(draft.target, ours)
+    copied = certain and draft.copied.issuperset(step.sources)
+    if target in draft.steps or any(key in draft.dropped or (key in draft.used and not copied) for key in sources):
         return
-    spec, wanted = draft.source.specs[source_key], draft.target.specs[target_key]
-    moves: tuple[Op, ...] = tuple(operation for operation in step.ops if not isinstance(operation, Cast))
-    if spec.shape != draft.source.specs[step.sources[0]].shape:
-        if moves and spec.shape:
-            # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
-            reason = (
-                f"slot `{ours.kind}` has a shape of its own, {spec}, that the variable's operations do not speak of"
-            )
-            draft.target_reasons[target_key] = draft.source_reasons[source_key] = reason
-            return
+    wanted = draft.target.specs[target]
+    specs = tuple(draft.source.specs[key] for key in sources)
+    moves = _moves(step.ops, ours.kind)
+    evidence = f"slot `{ours.kind}` of `{draft.target.say_key(step.target)}` follows it"
+    reason = ""
+    if moves is None:
+        _start_anew(draft, sources, ours, step)
+        return
+    if any(spec.shape != draft.source.specs[key].shape for spec, key in zip(specs, step.sources, strict=True)):
+        # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
+        if moves and any(spec.shape for spec in specs):
+            reason = f"slot `{ours.kind}` has a shape of its own, {specs[0]}: the operations do not speak of it"
         moves = ()
-    result = spec
     with contextlib.suppress(OperationError):
-        (result,) = infer_chain(moves, (spec,))
-    if result.shape == wanted.shape and result.dtype != wanted.dtype:
-        moves, result = (*moves, Cast(wanted.dtype)), wanted
-    if result != wanted:
-        reason = f"slot `{ours.kind}` has another shape: {result} (source), {wanted} (target)"
-        draft.target_reasons[target_key] = draft.source_reasons[source_key] = reason
+        specs = infer_chain(moves, specs)
+    if len(specs) == 1 and specs[0].shape == wanted.shape and specs[0].dtype != wanted.dtype:
+        moves, specs = (*moves, Cast(wanted.dtype)), (wanted,)
+    if specs != (wanted,):
+        got = ", ".join(map(str, specs))
+        reason = reason or f"slot `{ours.kind}` has another shape: {got} (source), {wanted} (target)"
+    if reason:
+        draft.target_reasons[target] = reason
+        draft.source_reasons.update(dict.fromkeys(sources, reason))
         return
-    draft.used.add(source_key)
-    variable = draft.target.say_key(step.target)
-    evidence = f"slot `{ours.kind}` of `{variable}` follows it"
+    draft.used.update(sources)
     if certain:
-        draft.steps[target_key] = Step(target_key, (source_key,), moves, step.status, step.confidence, (evidence,))
+        draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,))
     else:
         confidence = min(step.confidence, _ORDER_CONFIDENCE)
-        evidences = (evidence, _ORDER_EVIDENCE)
-        draft.steps[target_key] = Step(target_key, (source_key,), moves, "proposed", confidence, evidences)
+        draft.steps[target] = Step(target, sources, moves, "proposed", confidence, (evidence, _ORDER_EVIDENCE))
+
+
+def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
+    """What a variable's operations make of a slot; None where there is no right answer.
+
+    What only moves values moves the slot's. A shift leaves gradients as they are. A scale goes into a first
+    moment once and into a second moment twice. The moments of an average are not the average of moments.
+    """
+    moves: list[Op] = []
+    for operation in operations:
+        match operation:
+            case Average():
+                return None
+            case Cast() | Add():
+                pass
+            case Scale(factor):
+                moves.append(Scale(factor * factor if kind in _SECOND_MOMENTS else factor))
+            case _:
+                moves.append(operation)
+    return tuple(moves)
+
+
+def _start_anew(draft: Draft, sources: Sequence[Key], ours: Slot, step: Step) -> None:
+    target = _key(draft.target, ours)
+    variable = draft.target.say_key(step.target)
+    evidence = f"slot `{ours.kind}` of `{variable}` starts anew: the moments of an average are not known"
+    draft.steps[target] = Step(target, (), (Fill("template"),), "initial", 1.0, (evidence,))
+    draft.dropped.update((key, Drop(key, f"slot of what is averaged into {variable}")) for key in sources)
 
 
 def _nothing_moved(draft: Draft) -> bool:

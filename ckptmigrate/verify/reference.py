@@ -1,54 +1,108 @@
 """What operations mean, said the plain way: numpy on whole tensors.
 
-This is what `ckptmigrate.ops.compute` is compared with, by the tests and when a migration is verified.
-So it shares nothing with it but the operations themselves, and it checks nothing: a shape that does not
-fit is numpy's error, and a cast does what numpy does, destroyed values and all.
+This is what `ckptmigrate.apply.stream.compute` is compared with, by the tests and when a migration is
+verified. So it shares nothing with it but the operations themselves, and it checks nothing: a shape that
+does not fit is numpy's error, a cast does what numpy does, destroyed values and all, and so does a float
+that overflows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from ckptmigrate.ops import Cast, ExpandDims, Fill, Op, Reshape, Squeeze, Transpose
+from ckptmigrate.ops import (
+    Add,
+    Average,
+    Cast,
+    Concat,
+    ExpandDims,
+    Fill,
+    Gather,
+    Op,
+    Pad,
+    Part,
+    Repeat,
+    Reshape,
+    Scale,
+    Slice,
+    Squeeze,
+    Stack,
+    Tile,
+    Transpose,
+)
 from ckptmigrate.spec import DType
 
+Array: TypeAlias = npt.NDArray[Any]
 
-def apply_reference(ops: Sequence[Op], arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+
+def apply_reference(ops: Sequence[Op], arrays: Sequence[Array]) -> Array:
     """The result of a chain of operations.
 
     Args:
         ops: The chain; each operation takes what the one before it made.
-        arrays: What the first operation takes: the source, or for `Fill` the template's tensor.
+        arrays: What the first operation takes: the sources, or for `Fill` the template's tensor.
 
     Returns:
         An array of the result's shape and dtype, in row-major order. It may share memory with `arrays`.
     """
-    (array,) = arrays
+    match ops[0] if ops else None:
+        case Concat(axis):
+            array = np.concatenate(arrays, axis)
+        case Stack(axis):
+            array = np.stack(arrays, axis)
+        case Average(weights):
+            array = _average(arrays, weights or [1] * len(arrays))
+        case _:
+            (array,) = arrays
     for op in ops:
-        match op:
-            case Transpose(perm):
-                array = np.transpose(array, perm)
-            case Reshape(shape):
-                array = np.reshape(array, shape)
-            case Cast(dtype):
-                array = _cast(array, dtype)
-            case Squeeze(axis):
-                array = np.squeeze(array, axis)
-            case ExpandDims(axis):
-                array = np.expand_dims(array, axis)
-            case Fill("template"):
-                pass
-            case Fill(value):
-                array = np.full_like(array, value)
+        array = _apply(op, array)
     return np.ascontiguousarray(array).reshape(array.shape)  # the former makes a vector of a scalar
 
 
-def _cast(array: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
+def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for each operation, and nothing else
+    match op:
+        case Transpose(perm):
+            array = np.transpose(array, perm)
+        case Reshape(shape):
+            array = np.reshape(array, shape)
+        case Cast(dtype):
+            array = _cast(array, dtype)
+        case Squeeze(axes):
+            array = np.squeeze(array, axes)
+        case ExpandDims(axis):
+            array = np.expand_dims(array, axis)
+        case Fill("template") | Concat() | Stack() | Average():
+            pass
+        case Fill(value):
+            array = np.full_like(array, value)
+        case Part(axis, index, int(count)):
+            array = np.split(array, count, axis)[index]
+        case Part(axis, index, sizes):
+            array = np.split(array, np.cumsum(sizes)[:-1], axis)[index]
+        case Slice(axis, start, stop):
+            array = np.moveaxis(np.moveaxis(array, axis, 0)[start:stop], 0, axis)
+        case Pad(axis, before, after, value):
+            front = np.moveaxis(array, axis, 0)
+            ends = [np.full((size, *front.shape[1:]), value, array.dtype) for size in (before, after)]
+            array = np.moveaxis(np.concatenate([ends[0], front, ends[1]]), 0, axis)
+        case Gather(axis, indices):
+            array = np.take(array, np.array(indices, np.int64), axis)
+        case Tile(axis, times):
+            array = np.concatenate([array] * times, axis)
+        case Repeat(axis, times):
+            array = np.repeat(array, times, axis)
+        case Scale(number) | Add(number):
+            array = _calculate(array, number, is_product=isinstance(op, Scale))
+    return array
+
+
+def _cast(array: Array, dtype: DType) -> Array:
     name = dtype.numpy_name or "O"
     if np.iscomplexobj(array) and not name.startswith("complex"):
         array = array.real
@@ -56,3 +110,38 @@ def _cast(array: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
         array = array.astype(np.int8)
     with np.errstate(all="ignore"):
         return array.astype(np.dtype(getattr(ml_dtypes, name, None) or name))
+
+
+def _calculate(array: Array, number: float, *, is_product: bool) -> Array:
+    """A product or a sum: Python's own for integers, in float32 for narrow floats, by parts for complex numbers."""
+    with np.errstate(all="ignore"):
+        if np.iscomplexobj(array):
+            result = array.copy()
+            result.real = _calculate(array.real, number, is_product=is_product)
+            if is_product:
+                result.imag = _calculate(array.imag, number, is_product=True)
+            return result
+        if "int" in array.dtype.name:
+            narrow = array.astype(np.int8) if array.dtype.kind == "V" else array
+            exact = narrow.astype(object)
+            exact = exact * int(number) if is_product else exact + int(number)
+            return np.asarray(exact).astype(narrow.dtype).astype(array.dtype)
+        wide = np.float64 if array.dtype == np.float64 else np.float32
+        exact = array.astype(wide)
+        return np.asarray(exact * wide(number) if is_product else exact + wide(number)).astype(array.dtype)
+
+
+def _average(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
+    """The weighted mean in float64. All weights over a power of two, so that they add up to less than 1."""
+    if np.iscomplexobj(arrays[0]):
+        result = arrays[0].copy()
+        result.real = _average([array.real for array in arrays], weights)
+        result.imag = _average([array.imag for array in arrays], weights)
+        return result
+    _, exponent = math.frexp(math.fsum(weights))
+    small = [math.ldexp(weight, -exponent) for weight in weights]
+    with np.errstate(all="ignore"):
+        total = np.zeros(arrays[0].shape)
+        for array, weight in zip(arrays, small, strict=True):
+            total = total + array.astype(np.float64) * weight
+        return np.asarray(total / math.fsum(small)).astype(arrays[0].dtype)
