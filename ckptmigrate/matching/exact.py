@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ckptmigrate.graph import ROOT, ObjectGraph
-from ckptmigrate.matching.names import are_renamed, crossed, item_names, moved, slot_tails
+from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, format_path
 
 _INDEX = re.compile(r"(?P<family>|layer-|layer_with_weights-)(?P<index>\d+)")
@@ -194,8 +194,10 @@ class _Lists:
         known: Mapping[int, int],
     ) -> Iterator[Doubt]:
         """What cannot be believed of the lists that two paired nodes are, or hold."""
-        source_families = _families(source_edges)
-        target_families = _families(target_edges)
+        # In a TF1 checkpoint `dense_2` is a position too: the third dense layer that was built.
+        counted = self.source.kind == "name"
+        source_families = _families(source_edges, counted=counted)
+        target_families = _families(target_edges, counted=counted)
         for family in filter(target_families.__contains__, source_families):
             where = format_path((*self.target.paths[pair[1]], f"{family}N"))
             torn = self._torn(source_families[family], target_families[family])
@@ -286,13 +288,16 @@ class _Lists:
         return f"`{'/'.join(left[found[0]])}` is now item {labels[found[1]]}" if found else ""
 
 
-def _families(edges: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def _families(edges: Mapping[str, int], *, counted: bool) -> dict[str, dict[str, int]]:
     """The edges that are positions, by what they count, in the order of their numbers."""
     families: dict[str, list[tuple[int, str, int]]] = {}
     for label, child in edges.items():
         found = _INDEX.fullmatch(label)
         if found:
             families.setdefault(found["family"], []).append((int(found["index"]), label, child))
+        elif counted and is_automatic(label):
+            stem, _, number = label.rpartition("_") if re.search(r"_\d+$", label) else (label, "", "0")
+            families.setdefault(f"{stem}_", []).append((int(number), label, child))
     return {family: {label: child for _, label, child in sorted(items)} for family, items in families.items()}
 
 
