@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +139,7 @@ def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
 
     if not is_factory(factory):
         raise click.UsageError(f"{factory}: not MODULE:FACTORY, e.g. my.models:build or src/model.py:build")
-    with _patience("building the model"):
+    with _patience("building the model"), _stdout_to_stderr():
         written = write_template(factory, out, overwrite=overwrite)
     _warn(written.warnings)
     with _open(out) as bundle:
@@ -162,7 +162,12 @@ def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
 @click.option("--out", metavar="PLAN", help="Where the plan is written, e.g. plan.json.")
 @click.option("--init-new", is_flag=True, help="Targets that nothing leads to keep the template's values.")
 @click.option("--drop-unused", is_flag=True, help="Sources that lead nowhere are dropped, each listed.")
-@click.option("--yes-proposed", is_flag=True, help="Take what is proposed.")
+@click.option(
+    "--yes-proposed",
+    is_flag=True,
+    help="Take what is proposed: steps that something speaks for but that are not certain, e.g. those of an "
+    "optimizer's slots whose variable only the usual order of variables tells.",
+)
 @_JSON
 def plan(
     source: str,
@@ -180,17 +185,17 @@ def plan(
     Without rules, only what is exact is decided. Exit status 1 if anything is left open. The template
     of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
     """
-    from ckptmigrate.bundle import index_path
     from ckptmigrate.matching import match_graphs
     from ckptmigrate.plan import Endpoint, make_plan
     from ckptmigrate.report.text import plan_summary, plan_tree
     from ckptmigrate.rules import read_rulebooks
 
+    if out is not None:
+        _refuse_to_replace_file(out)
     rulebook = read_rulebooks(rule_files)
     with _open(source) as theirs, _target(target, out) as (ours, end):
-        if out is not None:
-            _refuse_to_replace((out, index_path(end.prefix)) if end.factory else (out,), theirs)
-            _refuse_to_replace((out,), ours)
+        if out is not None and end.factory:
+            _refuse_to_replace_bundle(end.prefix, theirs)
         source_graph, target_graph = _graph(theirs), _graph(ours)
         made = make_plan(
             Endpoint.of(theirs),
@@ -271,7 +276,7 @@ def verify(prefix: str, target: str, *, plan_file: str | None, as_json: bool) ->
     from ckptmigrate.verify import verify_checkpoint
 
     made = None if plan_file is None else _read_plan(plan_file)
-    with _patience("verifying"):
+    with _patience("verifying"), _stdout_to_stderr():
         report = verify_checkpoint(
             find_prefix(prefix), target if is_factory(target) else find_prefix(target), plan=made
         )
@@ -335,7 +340,7 @@ def _target(target: str, plan_out: str | None) -> Iterator[tuple[Bundle, Endpoin
     with tempfile.TemporaryDirectory(
         prefix=".ckptmigrate-", dir=beside if beside is not None and os.access(beside, os.W_OK) else None
     ) as scratch:
-        with _patience("building the model"):
+        with _patience("building the model"), _stdout_to_stderr():
             written = write_template(target, str(Path(scratch) / "template"))
         _warn(written.warnings)
         with _open(written.prefix) as bundle:
@@ -378,22 +383,32 @@ def _read_plan(path: str) -> Plan:
     return Plan.from_json(text, where=path)
 
 
-def _refuse_to_replace(outputs: Iterable[str], bundle: Bundle) -> None:
-    """A checkpoint that is read is never written to, not even by a plan that was given its name."""
+def _refuse_to_replace_file(path: str) -> None:
+    """A plan replaces an earlier plan, and no other file: not the rules, a program, or a checkpoint's."""
+    place = Path(path)
+    # Of a place that cannot even be looked at, writing tells what is wrong. pathlib would raise here.
+    if os.path.isdir(place):  # noqa: PTH112
+        raise OutputError("a directory, not a file", path, hint=f"Write for example `{place / 'plan.json'}`")
+    if not os.path.exists(place):  # noqa: PTH110
+        return
+    head = b""
+    if place.is_file():
+        with suppress(OSError), place.open("rb") as file:
+            head = file.read(100)
+    if not (b'"schema"' in head and b"ckptmigrate.plan" in head):
+        raise OutputError("the file exists and is not a plan", path, hint="Name another place for the plan")
+
+
+def _refuse_to_replace_bundle(prefix: str, bundle: Bundle) -> None:
+    """A checkpoint that is read is never written to, not even by a template that comes to have its name."""
     from ckptmigrate.bundle import index_path
 
-    files = {os.path.realpath(path) for path in (index_path(bundle.prefix), *bundle.shard_paths)}
-    for output in outputs:
-        if os.path.realpath(output) in files:
-            raise OutputError(
-                "a file of a checkpoint that is read", output, hint="Name another place for the plan; this one stays"
-            )
+    if os.path.realpath(index_path(prefix)) == os.path.realpath(index_path(bundle.prefix)):
+        raise OutputError("the template would replace the source", prefix, hint="Name another place for the plan")
 
 
 def _write_file(path: str, data: bytes) -> None:
     place = Path(path)
-    if place.is_dir():
-        raise OutputError("a directory, not a file", path, hint=f"Write for example `{place / 'plan.json'}`")
     partial = place.parent / f".{place.name}.{os.getpid()}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -429,6 +444,19 @@ def _print(items: Iterable[object]) -> None:
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Keep what a model's code prints, or what it runs, apart from results, which a program may read."""
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

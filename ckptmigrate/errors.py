@@ -10,11 +10,20 @@ bug of ours and shows its traceback.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Self
 
 _SHOWN = 30
 """So many problems of one pass are told one by one; the rest are counted."""
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _one_line(text: str) -> str:
+    """A text with its line ends and control characters escaped: a name may hold any of them."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class CkptMigrateError(Exception):
@@ -43,9 +52,9 @@ class CkptMigrateError(Exception):
         comparison = ", ".join(
             f"{word} {text}" for word, text in (("expected", self.expected), ("got", self.got)) if text
         )
-        head = f"{self.what} @ {self.where}"
+        head = f"{self.what} @ {self.where or repr('')}"
         text = f"{head}: {comparison}." if comparison else f"{head}."
-        return f"{text} {self.hint}." if self.hint else text
+        return _one_line(f"{text} {self.hint}." if self.hint else text)
 
 
 class PathError(CkptMigrateError):
@@ -114,7 +123,9 @@ class Problems(ExceptionGroup[CkptMigrateError]):
 
     def __str__(self) -> str:
         more = [f"  and {len(self.problems) - _SHOWN} more"] if len(self.problems) > _SHOWN else []
-        return "\n".join([f"{self.message}:", *(f"  {problem}" for problem in self.problems[:_SHOWN]), *more])
+        return "\n".join(
+            [f"{_one_line(self.message)}:", *(f"  {problem}" for problem in self.problems[:_SHOWN]), *more]
+        )
 
 
 def raise_all(message: str, problems: Iterable[CkptMigrateError]) -> None:

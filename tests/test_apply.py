@@ -249,6 +249,17 @@ def test_progress_reaches_its_end(tmp_path):
     assert told[-1][0] == told[-1][1]
 
 
+@pytest.mark.parametrize("link", ["auto", "hard", "copy"])
+def test_a_data_file_that_is_a_symbolic_link_is_linked_itself(tmp_path, link):
+    write_tree(tmp_path / "store" / "s", {"w": MATRIX})
+    for name in ("s.index", "s.data-00000-of-00001"):
+        (tmp_path / name).symlink_to(Path("store", name))
+    out = str(tmp_path / "elsewhere" / "out")
+    apply_plan(plan_between(str(tmp_path / "s"), str(tmp_path / "s")), out, link=link)
+    assert_same_values(out, {key_of("w"): MATRIX})
+    assert not any(path.is_symlink() for path in (tmp_path / "elsewhere").iterdir())
+
+
 # Refusals. After each, everything is as it was.
 
 
@@ -355,8 +366,6 @@ def test_a_flipped_byte_in_what_is_read_is_refused(plan, tmp_path):
 @pytest.mark.parametrize(
     "call",
     [
-        (os, "rename", "new/deep/out"),
-        (os, "rename", "out"),
         (os, "fsync", "new/deep/out"),
         (ShardWriter, "write", "new/deep/out"),
         (ShardWriter, "copy_range", "new/deep/out"),
@@ -376,26 +385,86 @@ def test_a_full_disk_leaves_nothing_behind(plan, tmp_path, monkeypatch, call):
     assert files_in(tmp_path) == before
 
 
-def test_a_rename_that_fails_half_way_leaves_nothing_behind(plan, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("out", ["out", "new/deep/out"])
+def test_a_rename_that_fails_half_way_leaves_nothing_behind(plan, tmp_path, monkeypatch, number, out):
     before = files_in(tmp_path)
-    rename, calls = os.rename, []
+    rename, calls = write_module._rename_to_free, []
 
-    def fail_third(old, new):
+    def fail_once(old, new):
         calls.append(new)
-        if len(calls) == 3:
+        if len(calls) == number:
             no_space()
         rename(old, new)
 
-    monkeypatch.setattr(os, "rename", fail_third)
+    monkeypatch.setattr(write_module, "_rename_to_free", fail_once)
     with pytest.raises(OutputError):
-        apply_plan(plan, str(tmp_path / "out"))
+        apply_plan(plan, str(tmp_path / out))
     assert files_in(tmp_path) == before
+
+
+# Other runs at the same time. What they do is done at the last moment that this one could notice.
+
+
+def before_the_end(monkeypatch, act):
+    """Do something when all is written and nothing has its name yet."""
+    make = write_module.make_receipt
+
+    def make_after_act(*arguments):
+        act()
+        return make(*arguments)
+
+    monkeypatch.setattr(write_module, "make_receipt", make_after_act)
+
+
+@pytest.fixture(params=["hard links", "no hard links"])
+def links(request, monkeypatch):
+    if request.param == "no hard links":
+        monkeypatch.setattr(os, "link", cannot(errno.EPERM))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.usefixtures("links")
+def test_of_two_runs_to_one_output_the_later_fails_and_takes_nothing(plan, tmp_path, monkeypatch, shards):
+    done = {}
+
+    def other_run():
+        write_tree(tmp_path / "out", {f"x{n}": floats(7) for n in range(shards)}, shards=shards)
+        done.update({path: digest for path, digest in files_in(tmp_path).items() if path.startswith("out")})
+
+    before = files_in(tmp_path)
+    before_the_end(monkeypatch, other_run)
+    with pytest.raises(OutputError, match="the output exists"):
+        apply_plan(plan, str(tmp_path / "out"))
+    assert files_in(tmp_path) == {**before, **done}
+
+
+@pytest.mark.usefixtures("links")
+def test_an_output_is_put_in_place_with_and_without_hard_links(plan, tmp_path):
+    for _ in range(2):
+        apply_plan(plan, str(tmp_path / "out"), overwrite=True)
+        assert_same_values(str(tmp_path / "out"), {key_of("w"): MATRIX.T, key_of("b"): floats(99)})
+        assert len(list(tmp_path.glob("out*"))) == 4
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_a_directory_that_another_run_makes_first_is_used(plan, tmp_path, monkeypatch):
+    mkdir = Path.mkdir
+
+    def made_by_another(path, *arguments, **options):
+        mkdir(path, *arguments, **options)
+        mkdir(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", made_by_another)
+        apply_plan(plan, str(tmp_path / "a" / "b" / "out"))
+    assert_same_values(str(tmp_path / "a" / "b" / "out"), {key_of("w"): MATRIX.T, key_of("b"): floats(99)})
 
 
 def test_an_output_that_cannot_be_replaced_is_still_there(plan, tmp_path, monkeypatch):
     write_tree(tmp_path / "out", {"x": floats(7)})
     before = files_in(tmp_path)
-    for owner, name in ((ShardWriter, "write"), (write_module, "write_index"), (os, "rename")):
+    for owner, name in ((ShardWriter, "write"), (write_module, "write_index"), (write_module, "_rename_to_free")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, no_space)
             with pytest.raises(OutputError):

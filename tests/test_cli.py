@@ -123,6 +123,51 @@ def test_the_whole_way_for_programs(tmp_path):
     assert json.loads(ran[4].out)["equal_values"] == 1
 
 
+def test_what_a_models_code_prints_is_no_result(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chatty_model.py").write_text(
+        "import os, sys\n"
+        "import tensorflow as tf\n"
+        "print('import')\n"
+        "class Model(tf.Module):\n"
+        "    def __init__(self):\n"
+        "        print('factory')\n"
+        "        os.system('echo program')\n"
+        "        self.w = tf.Variable(tf.zeros([2]))\n"
+    )
+    try:
+        for command in (
+            ("template", "chatty_model.py:Model", "--out", "template"),
+            ("plan", "template", "--target", "chatty_model.py:Model"),
+            ("verify", "template", "--target", "chatty_model.py:Model"),
+        ):
+            ran = ckptmigrate(*command, "--json")
+            assert ran.status == 0
+            assert json.loads(ran.out)
+            assert ran.err == "import\nfactory\n"
+            out, err = capfd.readouterr()
+            assert (out, "program\n" in err) == ("", True)
+    finally:
+        sys.modules.pop("chatty_model", None)
+
+
+def test_tensorflow_says_nothing_of_the_machine(tmp_path):
+    (tmp_path / "quiet_model.py").write_text(
+        "import tensorflow as tf\n"
+        "class Model(tf.Module):\n"
+        "    def __init__(self):\n"
+        "        self.w = tf.Variable(tf.zeros([2]))\n"
+    )
+    command = [sys.executable, "-m", "ckptmigrate", "template", "quiet_model.py:Model", "--out", "template"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert (ran.stdout, ran.stderr) == ("template: 2 tensors\n", "")
+
+
+def test_proposed_is_explained_where_it_is_taken():
+    assert "usual order of variables" in " ".join(ckptmigrate("plan", "--help").out.split())
+
+
 def test_rules_may_come_from_several_files(tmp_path):
     source = write_tree(tmp_path / "s", {"a": floats(2), "b": floats(3)})
     target = write_tree(tmp_path / "t", {"x": floats(2), "y": floats(3)})

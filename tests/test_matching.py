@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from builders import Legacy, Table, Var, adam, floats, graph_of, key_of, write_tree
+from builders import Legacy, Table, Var, adam, floats, graph_of, key_of, spec_of, write_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from ckptmigrate.errors import Problems, RuleError
 from ckptmigrate.graph import Node, ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
 from ckptmigrate.ops import Cast, Fill, Reshape, Transpose
-from ckptmigrate.spec import DType, Pattern
+from ckptmigrate.spec import DType, Key, Pattern
 
 
 def match(source, target, rules=""):
@@ -611,3 +611,118 @@ def test_the_same_plan_whatever_the_order_of_sets(tmp_path):
         assert ran.returncode == 1, ran.stderr
         plans.append(out.read_bytes())
     assert plans[0] == plans[1]
+
+
+# What names and rules say against positions.
+
+
+def named_list(*names):
+    return {"m": [{"w": Var(floats(2), f"s/{name}/w")} for name in names]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("block_1", "block_2", "block_3"), ("block_2", "block_1", "block_3")),
+        (("block_1", "block_2", "block_3"), ("block_2", "block_3", "block_4")),
+        (("dense", "dense_1"), ("dense_1", "dense")),
+        (("enc", "dec"), ("left", "right")),
+    ],
+)
+def test_a_list_whose_names_do_not_stand_where_they_stood_is_asked_about(old, new):
+    assert match(named_list(*old), named_list(*new)).questions
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("block_1", "block_2"), ("block_1", "block_2")),
+        (("block", "block_1"), ("block_5", "block_6")),
+        (("dense_1", "dense_2", "dense_3"), ("dense_2", "dense_3", "dense_4")),
+        (("enc", "dec"), ("enc", "decoder")),
+    ],
+)
+def test_a_list_of_which_names_say_nothing_against_its_positions_is_exact(old, new):
+    found = match(named_list(*old), named_list(*new))
+    assert not found.questions
+    assert len(found.steps) == len(old)
+
+
+def test_a_list_of_variables_is_told_by_their_own_names():
+    def tree(*names):
+        return {"m": [Var(floats(2), name) for name in names]}
+
+    assert match(tree("alpha", "beta"), tree("beta", "alpha")).questions
+    assert not match(tree("alpha", "beta"), tree("alpha", "beta")).questions
+    assert not match(tree("Variable", "Variable"), tree("Variable", "Variable")).questions
+
+
+def test_attributes_that_exchanged_the_names_people_gave_are_asked_about():
+    def tree(first, second):
+        return {"m": {"a": {"w": Var(floats(2), f"{first}/w")}, "b": {"w": Var(floats(2), f"{second}/w")}}}
+
+    assert match(tree("alpha", "beta"), tree("beta", "alpha")).questions
+    assert not match(tree("dense", "dense_1"), tree("dense_1", "dense")).questions
+    assert not match(tree("alpha", "beta"), tree("gamma", "beta")).questions
+
+
+def test_a_list_that_rules_tear_is_asked_about():
+    def tree():
+        return {"m": [{"w": floats(2), "b": floats(2)}, {"w": floats(2), "b": floats(2)}]}
+
+    swap = "  - rename: {from: m/0/w, to: m/1/w}\n  - rename: {from: m/1/w, to: m/0/w}\n"
+    (question,) = match(tree(), tree(), swap).questions
+    assert {path_of(key) for key in question.targets} == {"m/0/b", "m/1/b"}
+    whole = "  - rename: {from: m/0/**, to: m/1/**}\n  - rename: {from: m/1/**, to: m/0/**}\n"
+    assert not match(tree(), tree(), whole).questions
+
+
+def with_nameless(*names):
+    """Variables that only the optimizer's list leads to, as Keras 3 saves those of layers in a plain list."""
+    variables = [Var(floats(2), "model/kernel") for _ in names]
+    optimizer = adam(variables)
+    for kind in ("momentum", "velocity"):
+        slots = optimizer["_momentums" if kind == "momentum" else "_velocities"]
+        for number, name in enumerate(names):
+            slot = Var(slots[number], f"adam/model_{name}_kernel_{kind}")
+            slots[number] = slot
+            optimizer["_variables"][2 + 2 * number + (kind == "velocity")] = slot
+    return {"optimizer": optimizer}
+
+
+def test_what_only_the_optimizer_leads_to_is_told_by_the_names_of_its_slots():
+    assert not match(with_nameless("enc", "dec"), with_nameless("enc", "dec")).questions
+    assert match(with_nameless("enc", "dec"), with_nameless("dec", "enc")).questions
+
+
+def factored(*names):
+    """Adafactor under Keras 3: slots that are in no list but the flat one of all variables."""
+    model = {name: floats(3, 3) for name in names}
+    optimizer = adam(list(model.values()))
+    rows = [floats(3, start=50 + number) for number in range(len(model))]
+    return {
+        "m": model,
+        "optimizer": {
+            **{key: optimizer[key] for key in ("_iterations", "_learning_rate", "_trainable_variables")},
+            "_variables": [*optimizer["_variables"][:2], *rows],
+        },
+    }
+
+
+def test_slots_in_no_list_of_a_kind_are_exact_only_if_nothing_moved():
+    assert not match(factored("a", "b"), factored("a", "b")).questions
+    reordered = match(factored("a", "b"), factored("b", "a"))
+    assert {path_of(key) for key in reordered.questions[0].targets} == {
+        "optimizer/_variables/2",
+        "optimizer/_variables/3",
+    }
+    assert match(factored("a", "b"), factored("a", "c"), "  - rename: {from: m/b, to: m/c}\n").questions
+
+
+def test_numbers_that_tf1_gave_are_positions():
+    def names(count):
+        numbers = ["", *(f"_{number}" for number in range(1, count))]
+        return ObjectGraph.from_names({Key(f"dense{number}/kernel"): spec_of(floats(2)) for number in numbers})
+
+    assert not match_graphs(names(3), names(3)).questions
+    assert match_graphs(names(3), names(4)).questions

@@ -361,6 +361,23 @@ def needs_arguments(size):
 
 not_callable = 3
 
+def numbers_as_names():
+    return {1: tf.Variable(0.0)}
+
+def no_name_for_an_attribute():
+    return {"self": tf.Variable(0.0)}
+
+def numbers_inside():
+    module = tf.Module()
+    module.layers = {1: tf.Variable(0.0)}
+    return module
+
+def says_much():
+    raise ValueError("first line\\n\\n  second line")
+
+def exits():
+    raise SystemExit(3)
+
 class Model(tf.Module):
     def __init__(self):
         self.w = tf.Variable(tf.zeros([2]))
@@ -382,6 +399,9 @@ def factories(tmp_path):
         ("nowhere/model.py:build", "no such file @ nowhere/model.py:build"),
         ("json:no_such_factory", "no such factory @ json:no_such_factory"),
         ("json:__name__", "not a factory @ json:__name__"),
+        ("keyword:nothing", "among others"),
+        ("antigravity_of.py:ok:ok", "expected package.module:factory or path/to/file.py:factory"),
+        ("path/without_ending:build", "expected package.module:factory or path/to/file.py:factory"),
     ],
 )
 def test_a_factory_that_is_not_there(ends, tmp_path, target, told):
@@ -405,6 +425,11 @@ def test_a_factorys_file_that_cannot_be_imported(tmp_path, text):
     ("name", "told"),
     [
         ("raises", "got ValueError: no such size ({file}:5)"),
+        ("says_much", "got ValueError: first line second line ("),
+        ("exits", "got SystemExit: 3 ("),
+        ("numbers_as_names", "expected names of attributes as its keys, e.g. `model`, got 1."),
+        ("no_name_for_an_attribute", "got 'self'."),
+        ("numbers_inside", "non-string key"),
         ("returns_none", "got None (did it forget to return?)"),
         ("returns_a_number", "got int '7'"),
         ("has_no_variables", "the model has no variables @ "),
@@ -449,7 +474,44 @@ def test_a_plan_is_never_written_over_a_checkpoint_that_is_read(tmp_path):
     target = write_tree(tmp_path / "target", {"w": floats(2)})
     for out in (index_path(source), f"{source}.data-00000-of-00001", index_path(target)):
         message = refused("plan", source, "--target", target, "--out", out, place=tmp_path)
-        assert "a file of a checkpoint that is read" in message
+        assert message.startswith("the file exists and is not a plan @ ")
+
+
+def test_a_template_is_never_written_over_the_checkpoint_that_is_read(factories, tmp_path):
+    source = write_tree(tmp_path / "run.template", {"w": floats(2)})
+    before = files_in(tmp_path)
+    message = refused("plan", source, "--target", f"{factories}:Model", "--out", tmp_path / "run.json")
+    assert message.startswith("the template would replace the source @ ")
+    assert {name: digest for name, digest in files_in(tmp_path).items() if "pycache" not in name} == before
+
+
+@pytest.mark.parametrize("text", ["rules:\n  - drop: {from: w}\n", "import os\n", "", '{"schema": "other/1"}'])
+def test_a_plan_replaces_an_earlier_plan_and_nothing_else(ends, tmp_path, text):
+    out = tmp_path / "out"
+    out.write_text(text)
+    # Seen before anything is done: the target is not even looked for.
+    message = refused("plan", ends[0], "--target", tmp_path / "nowhere", "--out", out, place=tmp_path)
+    assert message.startswith("the file exists and is not a plan @ ")
+    for _ in range(2):
+        assert ckptmigrate("plan", ends[0], "--target", ends[0], "--out", tmp_path / "new.json").status == 0
+
+
+# Names.
+
+
+def test_an_empty_prefix(ends, tmp_path):
+    assert every_command_refuses(tmp_path, "", ends[0]).startswith("an empty prefix @ ''. ")
+
+
+def test_a_name_with_line_ends_and_colours_is_told_in_one_plain_line(tmp_path):
+    message = refused("inspect", f"{tmp_path}/a\nb\x1b[31m", place=tmp_path)
+    assert f"@ {tmp_path}/a\\nb\\x1b[31m: expected" in message
+
+
+def test_a_module_without_functions_says_so(ends, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bare_model.py").write_text("size = 3\n")
+    assert "got no function." in refused("verify", ends[0], "--target", "bare_model.py:build")
 
 
 def test_all_rule_files_are_read_before_any_is_complained_of(tmp_path):

@@ -50,7 +50,7 @@ def link_file(existing: str, new: str, choice: LinkChoice) -> How:
     """
     if choice in ("auto", "reflink") and _try(_reflink, existing, new, choice):
         return "reflink"
-    if choice in ("auto", "hard") and _try(os.link, existing, new, choice):
+    if choice in ("auto", "hard") and _try(_hard_link, existing, new, choice):
         return "hard link"
     with ShardWriter(new) as copy:
         # The CRC of a whole data file is not kept anywhere, so none is handed on.
@@ -73,6 +73,11 @@ def _try(link: Callable[[str, str], None], existing: str, new: str, choice: Link
             hint="Use --link auto, or another place for the output",
         ) from error
     return True
+
+
+def _hard_link(existing: str, new: str) -> None:
+    # The file itself: a second name of a symbolic link would lead elsewhere from here.
+    os.link(os.path.realpath(existing), new)
 
 
 def _reflink(existing: str, new: str) -> None:

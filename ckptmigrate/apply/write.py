@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 # A prefix is text and not a path: pathlib would take a slash off its end and the dot off `./`.
-# ruff: noqa: PTH100, PTH104, PTH112, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH118, PTH119, PTH120, PTH208
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a tensor is in memory at a time."""
@@ -88,7 +89,9 @@ def apply_plan(
         decided = lay_out(plan, source, target, layout)
         with _scratch(out) as scratch:
             bundles: dict[Side, Bundle] = {"source": source, "target": target}
-            return _Writing(plan, decided, bundles, os.path.join(scratch, _NEW), on_progress).run(out, link)
+            return _Writing(plan, decided, bundles, os.path.join(scratch, _NEW), on_progress).run(
+                out, link, overwrite=overwrite
+            )
 
 
 def _specs(bundle: Bundle) -> dict[Key, TensorSpec]:
@@ -124,13 +127,17 @@ def _check_output(out: str, source: Bundle, target: Bundle, *, overwrite: bool) 
             raise OutputError(f"the output is the {side}", out, hint="The source is never changed; name another prefix")
     existing = _existing_files(out)
     if existing and not overwrite:
-        raise OutputError(
-            "the output exists",
-            out,
-            expected="a prefix that is free",
-            got=", ".join(os.path.basename(name) for name in existing[:3]) + (", ..." if len(existing) > 3 else ""),
-            hint="Name another prefix, or say --overwrite",
-        )
+        raise _exists(out, existing)
+
+
+def _exists(out: str, existing: list[str]) -> OutputError:
+    return OutputError(
+        "the output exists",
+        out,
+        expected="a prefix that is free",
+        got=", ".join(os.path.basename(name) for name in existing[:3]) + (", ..." if len(existing) > 3 else ""),
+        hint="Name another prefix, or say --overwrite",
+    )
 
 
 def _existing_files(out: str) -> list[str]:
@@ -152,8 +159,9 @@ def _scratch(out: str) -> Iterator[str]:
     try:
         missing = [path for path in (Path(directory), *Path(directory).parents) if not path.exists()]
         for path in reversed(missing):
-            path.mkdir()
-            made.append(path)
+            with contextlib.suppress(FileExistsError):  # another run may make the same directory
+                path.mkdir()
+                made.append(path)
         scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(out)[:64]}.ckptmigrate-", dir=directory)
     except OSError as error:
         _remove_empty(made)
@@ -207,7 +215,7 @@ class _Writing:
         self.slices: dict[tuple[Key, SliceSpec], Entry] = {}
         self.shards: list[ShardReceipt] = []
 
-    def run(self, out: str, link: LinkChoice) -> Receipt:
+    def run(self, out: str, link: LinkChoice, *, overwrite: bool) -> Receipt:
         count = self.layout.num_shards
         for linked in self.layout.linked:
             number = len(self.shards)
@@ -226,7 +234,7 @@ class _Writing:
         write_index(index_path(self.temporary), self.entries, count, self.slices)
         receipt = make_receipt(self.plan, tuple(self.shards), sorted(self.entries, key=lambda entry: entry.key))
         Path(receipt_path(self.temporary)).write_bytes(receipt.to_json())
-        _put_in_place(self.temporary, out, count)
+        _put_in_place(self.temporary, out, count, overwrite=overwrite)
         return receipt
 
     def place(self, kept: Kept, shard: int, offset: int) -> None:
@@ -310,23 +318,27 @@ class _Stored:
         return self._bundle.read_box(self._entry, box, shape)
 
 
-def _put_in_place(temporary: str, out: str, count: int) -> None:
-    """Rename into place, the index last: without its index a bundle does not exist.
+def _put_in_place(temporary: str, out: str, count: int, *, overwrite: bool) -> None:
+    """Give the files their names, the index last: without its index a bundle does not exist.
 
-    What was there is set aside before, its index first, and everything is undone if a rename fails.
+    What is to be replaced is set aside before, its index first. No name that is taken is taken over, so of two
+    runs to one prefix the later one fails. Everything is undone if anything fails.
     """
     names = [*(data_path("", number, count) for number in range(count)), receipt_path(""), index_path("")]
-    replaced = sorted(_existing_files(out), key=lambda path: path != index_path(out))
+    replaced = sorted(_existing_files(out), key=lambda path: path != index_path(out)) if overwrite else []
     moves = [(path, f"{temporary}-replaced{path.removeprefix(out)}") for path in replaced]
     moves += [(temporary + name, out + name) for name in names]
     done: list[tuple[str, str]] = []
     try:
         for old, new in moves:
-            os.rename(old, new)
+            _rename_to_free(old, new)
             done.append((old, new))
-    except BaseException:
+    except BaseException as error:
         for old, new in reversed(done):
-            os.rename(new, old)
+            with contextlib.suppress(FileExistsError):  # what another run has put there stays
+                _rename_to_free(new, old)
+        if isinstance(error, FileExistsError):
+            raise _exists(out, _existing_files(out)) from error
         raise
     directory = os.path.dirname(os.path.abspath(out))
     descriptor = os.open(directory, os.O_RDONLY)
@@ -334,3 +346,19 @@ def _put_in_place(temporary: str, out: str, count: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rename_to_free(old: str, new: str) -> None:
+    """Rename a file, unless the new name is taken."""
+    try:
+        # A rename replaces what is there, even if it came to be a moment ago; a link does not.
+        os.link(old, new, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No links here. Whatever else is wrong, renaming tells.
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from None
+        os.rename(old, new)
+    else:
+        os.unlink(old)

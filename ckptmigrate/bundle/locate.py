@@ -50,6 +50,8 @@ def find_prefix(path: str | os.PathLike[str]) -> str:
         NotACheckpointError: There is no checkpoint there, or several; says what is there instead.
     """
     path = os.fspath(path)
+    if not path:
+        raise NotACheckpointError("an empty prefix", path, hint="Name a checkpoint; `.` is the latest one here")
     if "://" in path:
         raise NotACheckpointError("not a local path", path, hint="Copy the checkpoint to a local directory first")
     if os.path.isfile(index_path(path)):

@@ -100,7 +100,7 @@ class ObjectGraph:
         specs = {key: entry.spec for key, entry in bundle.entries.items() if key != OBJECT_GRAPH_KEY}
         serialized = bundle.object_graph_bytes()
         if serialized is None:
-            return _from_names(specs)
+            return cls.from_names(specs)
         return cls.from_bytes(serialized, specs, where=bundle.prefix)
 
     @classmethod
@@ -170,6 +170,27 @@ class ObjectGraph:
             nodes.append(Node(children, tensors, full_name, records))
         raise_all(f"{where}: the object graph cannot be used", problems)
         return cls(tuple(nodes), specs, "object", tuple(missing))
+
+    @classmethod
+    def from_names(cls, specs: Mapping[Key, TensorSpec]) -> ObjectGraph:
+        """The tree of the names of a TF1 checkpoint: ``encoder/layer_0/kernel`` is a walk of three edges."""
+        children: list[dict[str, int]] = [{}]
+        tensors: list[dict[str, Key]] = [{}]
+        names = [""]
+        for key in specs:
+            number = ROOT
+            for segment in key.split("/"):
+                following = children[number].get(segment)
+                if following is None:
+                    following = children[number][segment] = len(children)
+                    children.append({})
+                    tensors.append({})
+                    names.append("")
+                number = following
+            tensors[number][VARIABLE_ROLE] = key
+            names[number] = key
+        nodes = tuple(map(Node, children, tensors, names))
+        return cls(nodes, specs, "name")
 
     @cached_property
     def node_of(self) -> Mapping[Key, int]:
@@ -390,24 +411,3 @@ def _tensors_of(role: str, key: str, specs: Mapping[Key, TensorSpec]) -> dict[st
     if key in specs:
         return {role: Key(key)}
     return {role + part: Key(key + part) for part in _TABLE_PARTS if key + part in specs}
-
-
-def _from_names(specs: Mapping[Key, TensorSpec]) -> ObjectGraph:
-    """The tree of the names of a TF1 checkpoint: ``encoder/layer_0/kernel`` is a walk of three edges."""
-    children: list[dict[str, int]] = [{}]
-    tensors: list[dict[str, Key]] = [{}]
-    names = [""]
-    for key in specs:
-        number = ROOT
-        for segment in key.split("/"):
-            following = children[number].get(segment)
-            if following is None:
-                following = children[number][segment] = len(children)
-                children.append({})
-                tensors.append({})
-                names.append("")
-            number = following
-        tensors[number][VARIABLE_ROLE] = key
-        names[number] = key
-    nodes = tuple(map(Node, children, tensors, names))
-    return ObjectGraph(nodes, specs, "name")

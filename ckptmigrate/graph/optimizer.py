@@ -78,6 +78,12 @@ def read_optimizers(graph: ObjectGraph) -> tuple[Optimizer, ...]:
     return tuple(_read_optimizer(graph, number, internal) for number in candidates)
 
 
+def variables_in_order(graph: ObjectGraph) -> tuple[int, ...]:
+    """The variables outside optimizers in the order in which they were made: that of the checkpoint's edges."""
+    internal = {slot.node for optimizer in graph.optimizers for slot in optimizer.slots}
+    return tuple(_variables_in_order(graph, internal, alphabetical=False))
+
+
 def _looks_like_optimizer(graph: ObjectGraph, number: int) -> bool:
     node = graph.nodes[number]
     if node.slot_records:
@@ -116,14 +122,22 @@ def _read_optimizer(graph: ObjectGraph, number: int, internal: set[int]) -> Opti
         if label not in ("_variables", "_trainable_variables") and not named.issuperset(items.values())
     }
     bookkeeping = frozenset(lists)
+    listed = named.union(*(items.values() for items in kinds.values()))
+    # What is in no list of a kind is still somebody's slot: Adafactor's factors, some of Muon's moments.
+    others = tuple(
+        Slot("_variables", item, None, certain=False)
+        for item in lists.get("_variables", {}).values()
+        if item not in listed
+    )
     trained = lists.get("_trainable_variables")
     if trained is not None:
         slots = tuple(
             Slot(kind, item, trained.get(index)) for kind, items in kinds.items() for index, item in items.items()
         )
-        return Optimizer(number, "keras-3", slots, bookkeeping)
+        return Optimizer(number, "keras-3", (*slots, *others), bookkeeping)
     if "_variables" in node.children:
-        return Optimizer(number, "keras-2.11", _link_by_name(graph, kinds, internal, "keras-2.11"), bookkeeping)
+        linked = _link_by_name(graph, kinds, internal, "keras-2.11")
+        return Optimizer(number, "keras-2.11", (*linked, *others), bookkeeping)
     return Optimizer(number, "sonnet", _link_by_name(graph, kinds, internal, "sonnet"), bookkeeping)
 
 

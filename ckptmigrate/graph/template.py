@@ -65,14 +65,22 @@ def build_checkpoint(factory: Factory) -> Any:
             "the factory raised",
             target,
             expected="a model",
-            got=f"{type(error).__name__}: {error}{_place(error)}",
+            got=f"{_say(error)}{_place(error)}",
             hint="Call the factory in Python to see the whole traceback",
         ) from error
     if isinstance(built, tf.train.Checkpoint):
         return built
     trackable = tf.__internal__.tracking.Trackable
     if isinstance(built, dict) and built and all(isinstance(value, trackable) for value in built.values()):
-        return tf.train.Checkpoint(**built)
+        try:
+            return tf.train.Checkpoint(**built)
+        except TypeError as error:  # no attribute can be called so
+            raise TemplateError(
+                "the factory's dict makes no checkpoint",
+                target,
+                expected="names of attributes as its keys, e.g. `model`",
+                got=", ".join(repr(key) for key in list(built)[:_SHOWN]),
+            ) from error
     if isinstance(built, trackable):
         return tf.train.Checkpoint(built)
     raise TemplateError(
@@ -111,14 +119,17 @@ def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
     """Write a live checkpoint after seeing that it holds all of its model.
 
     Raises:
-        TemplateError: It would leave variables out, or holds none.
+        TemplateError: It would leave variables out, or holds none, or TensorFlow cannot save it.
         OutputError: It cannot be written.
     """
     import tensorflow as tf
 
     # `restore` looks for a counter, so a template has one, though `write` would not make it.
     counter = checkpoint.save_counter
-    tracked = list(tf.train.TrackableView(checkpoint).descendants())
+    try:
+        tracked = list(tf.train.TrackableView(checkpoint).descendants())
+    except ValueError as error:  # TensorFlow says by it that an object cannot be in a checkpoint
+        raise TemplateError("the model cannot be saved", where, got=_say(error)) from error
     held = {id(trackable) for trackable in (*tracked, *_slot_variables(tracked))}
     missing = [(owner, variable) for owner, variable in _variables(tracked) if id(variable) not in held]
     if missing:
@@ -197,7 +208,7 @@ def _is_built(optimizer: Any, kinds: set[str]) -> bool:
 
 
 def _import_tensorflow(target: str) -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # at 2, to have no GPU is an error
     try:
         with _without_native_chatter():
             import tensorflow as tf
@@ -230,7 +241,10 @@ def _load(target: str) -> Any:
     if factory is None:
         near = [found for found, value in vars(module).items() if callable(value) and not found.startswith("_")]
         raise TemplateError(
-            "no such factory", target, expected=f"`{name}` in {module_name}", got=f"among others {', '.join(near[:5])}"
+            "no such factory",
+            target,
+            expected=f"`{name}` in {module_name}",
+            got=f"among others {', '.join(near[:5])}" if near else "no function",
         )
     if not callable(factory):
         raise TemplateError("not a factory", target, expected="a function without arguments", got=_describe(factory))
@@ -256,6 +270,8 @@ def _load_file(path: str, target: str) -> Any:
 
 
 def _import(module_name: str, target: str) -> Any:
+    if module_name.startswith(".") or set(module_name) & set(":/\\"):
+        raise TemplateError("not a factory", target, expected="package.module:factory or path/to/file.py:factory")
     # What a person runs from a directory is importable from it, as with `python -m`.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -272,9 +288,14 @@ def _import_failed(error: BaseException, target: str) -> TemplateError:
     return TemplateError(
         "the factory's module cannot be imported",
         target,
-        got=f"{type(error).__name__}: {error}{_place(error)}",
+        got=f"{_say(error)}{_place(error)}",
         hint=hint,
     )
+
+
+def _say(error: BaseException) -> str:
+    """An error in one line and without a full stop; those of Keras have many lines."""
+    return f"{type(error).__name__}: {' '.join(str(error).split()).removesuffix('.')}"
 
 
 def _place(error: BaseException) -> str:

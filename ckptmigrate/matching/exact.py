@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.graph import ROOT, ObjectGraph
+from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, format_path
 
 _INDEX = re.compile(r"(?P<family>|layer-|layer_with_weights-)(?P<index>\d+)")
@@ -38,20 +39,37 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """Variables of both sides that equal walks lead to and names keep apart."""
+
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExactPairs:
     """The pairs of nodes that equal walks lead to, those below a doubtful list apart."""
 
     pairs: Mapping[int, int]
     tied: tuple[tuple[frozenset[int], frozenset[int]], ...]
     doubts: tuple[Doubt, ...]
+    apart: tuple[Apart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The tensors that rules have spoken of, on each side. A list's items that are settled raise no doubt."""
+    """The tensors that rules have spoken of, on each side. A list's items that are settled raise no doubt.
+
+    Attributes:
+        source: The source's keys.
+        target: The target's keys.
+        moves: The source's keys that rules lead somewhere, with the target's.
+    """
 
     source: frozenset[Key] = frozenset()
     target: frozenset[Key] = frozenset()
+    moves: Mapping[Key, Key] = field(default_factory=dict)
 
 
 def exact_pairs(source: ObjectGraph, target: ObjectGraph, settled: Settled) -> ExactPairs:
@@ -67,11 +85,43 @@ def exact_pairs(source: ObjectGraph, target: ObjectGraph, settled: Settled) -> E
     # What only a framework's flat list leads to (Keras 3: a layer in a plain list, by way of the
     # optimizer) is believed if the list's other items stand where they are known to stand.
     all_reached, more_doubts = _walk(lists, dict(reached), named_only=False)
-    nameless = [(s, t) for s, t in all_reached if not source.has_named_path(s) and not target.has_named_path(t)]
-    pairs, tied = _one_to_one([*reached, *nameless])
+    nameless = {s: t for s, t in all_reached if not source.has_named_path(s) and not target.has_named_path(t)}
+    unlike = _told_apart(source, target, nameless)
+    pairs, tied = _one_to_one([*reached, *(pair for pair in nameless.items() if pair not in unlike)])
+    contradicted = frozenset(crossed(source, target, pairs))
     # Those lists are doubted only for the sake of what nothing else leads to.
     needed = (doubt for doubt in more_doubts if _leads_to_nameless(source, doubt.source, doubt.labels))
-    return ExactPairs(pairs, tied, tuple(dict.fromkeys((*doubts, *needed))))
+    return ExactPairs(
+        {s: t for s, t in pairs.items() if (s, t) not in contradicted},
+        tied,
+        tuple(dict.fromkeys((*doubts, *needed))),
+        (
+            *_apart(contradicted, "names that people gave stand at each other's paths: a rule has to say which counts"),
+            *_apart(unlike, "only the optimizer's list leads to them, and nothing shows that its order is the same"),
+        ),
+    )
+
+
+def _apart(pairs: Collection[tuple[int, int]], reason: str) -> Iterator[Apart]:
+    if pairs:
+        yield Apart(tuple(sorted(s for s, _ in pairs)), tuple(sorted(t for _, t in pairs)), reason)
+
+
+def _told_apart(source: ObjectGraph, target: ObjectGraph, nameless: Mapping[int, int]) -> frozenset[tuple[int, int]]:
+    """Of the pairs that only an optimizer's list leads to, those that the names of their slots do not confirm.
+
+    Where they have no slots, one that is alone with its shape cannot be another.
+    """
+    old, new = slot_tails(source), slot_tails(target)
+    lists = (source.child(optimizer.node, "_trainable_variables") for optimizer in source.optimizers)
+    trained = {s for number in lists if number is not None for s in source.nodes[number].children.values()}
+    signatures = {s: tuple(map(source.specs.get, source.nodes[s].tensors.values())) for s in trained & nameless.keys()}
+    alike = Counter(signatures.values())
+    return frozenset(
+        (s, nameless[s])
+        for s, signature in signatures.items()
+        if (old.get(s) != new.get(nameless[s]) if s in old or nameless[s] in new else alike[signature] > 1)
+    )
 
 
 def _leads_to_nameless(source: ObjectGraph, number: int, labels: Iterable[str]) -> bool:
@@ -144,14 +194,33 @@ class _Lists:
         known: Mapping[int, int],
     ) -> Iterator[Doubt]:
         """What cannot be believed of the lists that two paired nodes are, or hold."""
-        source_families = _families(source_edges)
-        target_families = _families(target_edges)
+        # In a TF1 checkpoint `dense_2` is a position too: the third dense layer that was built.
+        counted = self.source.kind == "name"
+        source_families = _families(source_edges, counted=counted)
+        target_families = _families(target_edges, counted=counted)
         for family in filter(target_families.__contains__, source_families):
             where = format_path((*self.target.paths[pair[1]], f"{family}N"))
+            torn = self._torn(source_families[family], target_families[family])
+            if torn:
+                reason = f"the list `{where}` changed order by rules that speak of part of its items: what of the rest?"
+                yield Doubt(*pair, tuple(sorted(torn)), reason)
             left = self._unsettled(self.source, source_families[family], self.settled.source)
             right = self._unsettled(self.target, target_families[family], self.settled.target)
             for labels, reason in self._doubts_of(left, right, known):
                 yield Doubt(*pair, tuple(sorted(labels)), f"the list `{where}` {reason}")
+
+    def _torn(self, source_items: Mapping[str, int], target_items: Mapping[str, int]) -> set[str]:
+        """The labels of items of which rules move some tensors to another item, and leave others."""
+        if not self.settled.moves:
+            return set()
+        item_of = {key: label for label, node in target_items.items() for key in self.target.keys_below(node)}
+        torn: set[str] = set()
+        for label, node in source_items.items():
+            keys = list(self.source.keys_below(node))
+            goals = {item_of.get(self.settled.moves[key], label) for key in keys if key in self.settled.moves}
+            if goals - {label} and not self.settled.source.issuperset(keys):
+                torn |= {label, *goals}
+        return torn
 
     @staticmethod
     def _unsettled(graph: ObjectGraph, items: Mapping[str, int], settled: frozenset[Key]) -> dict[str, int]:
@@ -170,23 +239,25 @@ class _Lists:
         everything = {*source_items, *target_items}
         if list(source_items) != list(target_items):
             if source_items and target_items:
-                yield (
-                    everything,
-                    f"changed length, from {len(source_items)} to {len(target_items)}: an index may mean another item",
+                change = (
+                    f"changed length, from {len(source_items)} to {len(target_items)}"
+                    if len(source_items) != len(target_items)
+                    else "has items at other indices"
                 )
+                yield everything, f"{change}: an index may mean another item"
             return
         labels = list(source_items)
         reordered = self._changed_order(source_items, target_items, known)
         if reordered:
             yield everything, f"changed order: {reordered}"
             return
-        left_names = _given_names(self.source, list(source_items.values()))
-        right_names = _given_names(self.target, list(target_items.values()))
+        left_names = item_names(self.source, list(source_items.values()))
+        right_names = item_names(self.target, list(target_items.values()))
         left = [self.signatures.of(self.source, node) for node in source_items.values()]
         right = [self.signatures.of(self.target, node) for node in target_items.values()]
         renamed: dict[int, set[str]] = {}
         for label, old, new, signature in zip(labels, left_names, right_names, left, strict=True):
-            if old and new and old != new:
+            if are_renamed(old, new):
                 renamed.setdefault(signature, set()).add(label)
         swappable = {label for group in renamed.values() if len(group) > 1 for label in group}
         if swappable:
@@ -211,56 +282,23 @@ class _Lists:
         for number, node in enumerate(source_items.values()):
             if position.get(known.get(node, -1), number) != number:
                 return f"item {labels[number]} is now {labels[position[known[node]]]}"
-        left = _given_names(self.source, list(source_items.values()))
-        right = _given_names(self.target, list(target_items.values()))
-        left_counts, right_counts = Counter(left), Counter(right)
-        right_at = {name: number for number, name in enumerate(right)}
-        for number, name in enumerate(left):
-            if name and left_counts[name] == right_counts[name] == 1 and right_at[name] != number:
-                return f"`{'/'.join(name)}` is now item {labels[right_at[name]]}"
-        return ""
+        left = item_names(self.source, list(source_items.values()))
+        right = item_names(self.target, list(target_items.values()))
+        found = moved(left, right)
+        return f"`{'/'.join(left[found[0]])}` is now item {labels[found[1]]}" if found else ""
 
 
-def _families(edges: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def _families(edges: Mapping[str, int], *, counted: bool) -> dict[str, dict[str, int]]:
     """The edges that are positions, by what they count, in the order of their numbers."""
     families: dict[str, list[tuple[int, str, int]]] = {}
     for label, child in edges.items():
         found = _INDEX.fullmatch(label)
         if found:
             families.setdefault(found["family"], []).append((int(found["index"]), label, child))
+        elif counted and is_automatic(label):
+            stem, _, number = label.rpartition("_") if re.search(r"_\d+$", label) else (label, "", "0")
+            families.setdefault(f"{stem}_", []).append((int(number), label, child))
     return {family: {label: child for _, label, child in sorted(items)} for family, items in families.items()}
-
-
-def _given_names(graph: ObjectGraph, items: Sequence[int]) -> list[tuple[str, ...]]:
-    """For each item, what its first variable's full name says beyond what all say and what Keras numbered.
-
-    ``dense_7`` says only that six others were built before, in the same process.
-    """
-    names = [tuple(_first_name(graph, item).split("/")[:-1]) for item in items]
-    shared = 0
-    while all(len(name) > shared for name in names) and len({name[shared] for name in names}) == 1 and len(names) > 1:
-        shared += 1
-    segments = {segment for name in names for segment in name}
-    return [
-        tuple(
-            segment
-            for segment in name[shared:]
-            if not re.search(r"_\d+$", segment) and not any(f"{segment}_{n}" in segments for n in (1, 2))
-        )
-        for name in names
-    ]
-
-
-def _first_name(graph: ObjectGraph, number: int) -> str:
-    """The full name of the first variable at or below a node."""
-    stack = [number]
-    while stack:
-        current = stack.pop()
-        node = graph.nodes[current]
-        if VARIABLE_ROLE in node.tensors:
-            return node.full_name
-        stack.extend(child for _, child in reversed(list(graph.tree_children(current))))
-    return ""
 
 
 class _Signatures:

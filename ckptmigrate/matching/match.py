@@ -55,7 +55,11 @@ def _take_claim(draft: Draft, claim: Claim) -> None:
 
 
 def _take_exact(draft: Draft) -> None:
-    settled = Settled(frozenset(draft.used | draft.dropped.keys()), frozenset(draft.steps))
+    settled = Settled(
+        frozenset(draft.used | draft.dropped.keys()),
+        frozenset(draft.steps),
+        {source: step.target for step in draft.steps.values() for source in step.sources},
+    )
     exact = exact_pairs(draft.source, draft.target, settled)
     for s, t in exact.pairs.items():
         draft.objects.setdefault(t, s)
@@ -86,6 +90,12 @@ def _ask_about(draft: Draft, exact: ExactPairs) -> None:
             [key for s in sorted(sources) for key in draft.source.nodes[s].tensors.values()],
             [key for t in sorted(targets) for key in draft.target.nodes[t].tensors.values()],
             "equal paths lead to one variable on one side and to several on the other (tied or untied weights)",
+        )
+    for apart in exact.apart:
+        draft.ask(
+            [key for s in apart.sources for key in draft.source.nodes[s].tensors.values()],
+            [key for t in apart.targets for key in draft.target.nodes[t].tensors.values()],
+            apart.reason,
         )
 
 

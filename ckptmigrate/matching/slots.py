@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ckptmigrate.errors import OperationError
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
+from ckptmigrate.graph.optimizer import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.result import Drop, Step
 from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Scale, infer_chain
@@ -164,6 +165,7 @@ def _nothing_moved(draft: Draft) -> bool:
     save_counter = draft.target.child(ROOT, "save_counter")
     return (
         len(draft.source.slot_nodes) == len(draft.target.slot_nodes)
+        and _same_order(draft)
         and all(
             node.tensors[VARIABLE_ROLE] in draft.used
             for number, node in enumerate(draft.source.nodes)
@@ -174,6 +176,14 @@ def _nothing_moved(draft: Draft) -> bool:
             for number, node in enumerate(draft.target.nodes)
             if VARIABLE_ROLE in node.tensors and number not in draft.target.slot_nodes and number != save_counter
         )
+    )
+
+
+def _same_order(draft: Draft) -> bool:
+    """Whether the variables were made in the same order, which is that of an optimizer's flat lists."""
+    old, new = variables_in_order(draft.source), variables_in_order(draft.target)
+    return len(old) == len(new) and all(
+        draft.objects.get(t) == s for s, t in zip(old, new, strict=True) if draft.target.has_named_path(t)
     )
 
 
