@@ -81,10 +81,15 @@ def arithmetic_dtype(dtype: DType) -> DType:
     return DType.FLOAT32 if dtype in FLOATS and dtype is not DType.FLOAT64 else dtype
 
 
+def has_short_exponent(dtype: DType) -> bool:
+    """Whether its least values are so large that ordinary ones come near them: float16 and narrower floats."""
+    return dtype in FLOATS and FLOATS[dtype][2] > FLOATS[DType.BFLOAT16][2]
+
+
 def is_power_of_two(value: float) -> bool:
     """Whether multiplying by a number, or dividing by it, changes nothing but the exponent (and the sign)."""
     if isinstance(value, int):
-        return value.bit_count() == 1
+        return abs(value).bit_count() == 1
     return math.frexp(abs(value))[0] == 0.5
 
 

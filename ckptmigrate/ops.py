@@ -17,6 +17,7 @@ from ckptmigrate.dtypes import (
     FLOATS,
     PARTS,
     arithmetic_dtype,
+    has_short_exponent,
     holds,
     int_range,
     is_finite,
@@ -32,6 +33,8 @@ Shape: TypeAlias = tuple[int, ...]
 
 _SHOWN = 8
 """So many items of a list are told in words."""
+
+_KEEP = "Keep the source checkpoint: it is the only way back"
 
 
 # ---------------------------------------------------------------- the operations
@@ -151,7 +154,7 @@ class Cast:
             raise IrreversibleError(
                 f"{self.dtype.label} does not hold every {source.label} value, so the source cannot be had back",
                 self.describe(),
-                hint="Keep the source checkpoint: it is the only way back",
+                hint=_KEEP,
             )
         return Cast(source)
 
@@ -213,15 +216,7 @@ class ExpandDims:
     def infer(self, specs: Specs) -> Specs:
         """The result's spec. Raises OperationError if the result has no such axis."""
         source = _one(self, specs)
-        rank = len(source.shape) + 1
-        if not -rank <= self.axis < rank:
-            raise OperationError(
-                "the new axis is out of range",
-                self.describe(),
-                expected=f"an axis from {-rank} to {rank - 1} (source {source})",
-                got=f"{self.axis} (axis)",
-            )
-        at = self.axis % rank
+        at = _new_axis(self, source, self.axis)
         return (TensorSpec(source.dtype, (*source.shape[:at], 1, *source.shape[at:])),)
 
     def inverse(self, specs: Specs) -> Op:
@@ -393,8 +388,8 @@ class Stack:
         """The result's spec. Raises OperationError if the sources differ or the result has no such axis."""
         first = _several(self, specs)
         _same(self, specs)
-        (one,) = ExpandDims(self.axis).infer((first,))
-        return (_resized(one, self.axis % len(one.shape), len(specs)),)
+        at = _new_axis(self, first, self.axis)
+        return (TensorSpec(first.dtype, (*first.shape[:at], len(specs), *first.shape[at:])),)
 
     def inverse(self, specs: Specs) -> Op:
         """Never succeeds. Raises IrreversibleError: one operation has one result."""
@@ -452,9 +447,7 @@ class Slice:
         (result,) = self.infer(specs)
         if result == specs[0]:
             return Slice(self.axis)
-        raise IrreversibleError(
-            "what is cut off is lost", self.describe(), hint="Keep the source checkpoint: it is the only way back"
-        )
+        raise IrreversibleError("what is cut off is lost", self.describe(), hint=_KEEP)
 
     def describe(self) -> str:
         """In words, e.g. ``slice 2:5 of axis 0``."""
@@ -548,7 +541,7 @@ class Gather:
             raise IrreversibleError(
                 f"{size - len(place)} of {size} indices are not taken, so what they hold is lost",
                 self.describe(),
-                hint="Keep the source checkpoint: it is the only way back",
+                hint=_KEEP,
             )
         return Gather(self.axis, tuple(place[index] for index in range(size)))
 
@@ -632,20 +625,24 @@ class Scale:
     def inverse(self, specs: Specs) -> Op:
         """The scale by 1/factor, if that undoes it without rounding. Raises IrreversibleError if not.
 
-        It does if the factor is a power of two. What such a factor makes smaller than the dtype's smallest
-        normal number may be rounded all the same.
+        It does if the factor is a power of two, and for the types with a short exponent (float16 and
+        narrower) if it is no less than 1: half of their smallest values, which are not that small, is
+        rounded. So it is in the wider types, but only below 1e-37.
         """
         (source,) = self.infer(specs)
-        if int_range(source.dtype) and abs(self.factor) == 1:
-            return self
-        if not int_range(source.dtype) and is_power_of_two(self.factor):
+        if int_range(source.dtype):
+            if abs(self.factor) == 1:
+                return self
+            raise IrreversibleError("integers have no division", self.describe(), hint=_KEEP)
+        shrinks = abs(self.factor) < 1 and has_short_exponent(source.dtype)
+        if is_power_of_two(self.factor) and not shrinks:
             back = 1 / float(self.factor)
             if holds(arithmetic_dtype(source.dtype), back):
                 return Scale(back)
         raise IrreversibleError(
-            "there is no division without rounding, so dividing does not give the source back",
+            f"{source.dtype.label} rounds the result, so dividing does not give the source back",
             self.describe(),
-            hint="Scale by a power of two, or keep the source checkpoint",
+            hint=_KEEP,
         )
 
     def describe(self) -> str:
@@ -674,9 +671,9 @@ class Add:
         if int_range(source.dtype):
             return Add(-self.value)
         raise IrreversibleError(
-            "the result is rounded, so subtracting does not give the source back",
+            f"{source.dtype.label} rounds the result, so subtracting does not give the source back",
             self.describe(),
-            hint="Keep the source checkpoint: it is the only way back",
+            hint=_KEEP,
         )
 
     def describe(self) -> str:
@@ -688,7 +685,8 @@ class Add:
 class Average:
     """The mean of several sources, element by element. It comes first in a chain.
 
-    It is computed in float64 and rounded once, to the dtype of the sources.
+    It is computed in float64, in the order of the sources, and rounded once to their dtype. A source with
+    the weight 0 still passes on what is not finite.
 
     Attributes:
         weights: A weight of 0 or more for each source; they need not add up to 1. None if all weigh the same.
@@ -726,7 +724,7 @@ class Average:
         raise IrreversibleError(
             "an average does not give its sources back",
             self.describe(),
-            hint="Keep the source checkpoint: it is the only way back",
+            hint=_KEEP,
         )
 
     def describe(self) -> str:
@@ -822,6 +820,18 @@ def _axis(op: Op, source: TensorSpec, axis: int) -> int:
             "no such axis",
             op.describe(),
             expected=f"an axis from {-rank} to {rank - 1} (source {source})" if rank else f"an axis (source {source})",
+            got=f"{axis} (axis)",
+        )
+    return axis % rank
+
+
+def _new_axis(op: Op, source: TensorSpec, axis: int) -> int:
+    rank = len(source.shape) + 1
+    if not -rank <= axis < rank:
+        raise OperationError(
+            "the new axis is out of range",
+            op.describe(),
+            expected=f"an axis from {-rank} to {rank - 1} (source {source})",
             got=f"{axis} (axis)",
         )
     return axis % rank

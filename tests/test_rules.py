@@ -41,7 +41,9 @@ def test_every_kind_of_rule():
           - init: {to: "model/scale", with: 0.5}
         """
     )
-    assert [(rule.kind, ", ".join(map(str, rule.sources)), str(rule.target), rule.operations, rule.why) for rule in rules] == [
+    assert [
+        (rule.kind, ", ".join(map(str, rule.sources)), str(rule.target), rule.operations, rule.why) for rule in rules
+    ] == [
         ("map", "model/w1", "model/dense/kernel", (), ""),
         ("map", "model/w", "model/kernel", (ops.Transpose((1, 0)),), ""),
         ("map", "model/q", "model/q", (ops.Reshape((48, 12, 4)),), ""),

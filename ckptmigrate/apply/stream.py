@@ -611,16 +611,17 @@ class _Averaged:
         scratch = np.empty(_STRETCH_ELEMENTS)
         for source, weight in zip(self.sources, weights, strict=True):
             values = np.ascontiguousarray(source.read_box(box, shape)).reshape(-1)
-            if parts == 2:
-                values = values.view(_numpy_dtype(PARTS[dtype]))
+            values = values.view(_numpy_dtype(PARTS.get(dtype, dtype)))
             for start in range(0, len(total), _STRETCH_ELEMENTS):
-                stretch = values[start : start + _STRETCH_ELEMENTS]
-                product = np.multiply(stretch.astype(np.float64, copy=False), weight, out=scratch[: len(stretch)])
-                total[start : start + _STRETCH_ELEMENTS] += product
-        total /= math.fsum(weights)
-        return (
-            total.view(np.complex128 if parts == 2 else np.float64).astype(_numpy_dtype(dtype)).reshape(_extents(box))
-        )
+                stretch = values[start : start + _STRETCH_ELEMENTS].astype(np.float64, copy=False)
+                with np.errstate(all="ignore"):
+                    total[start : start + _STRETCH_ELEMENTS] += np.multiply(
+                        stretch, weight, out=scratch[: len(stretch)]
+                    )
+        with np.errstate(all="ignore"):
+            total /= math.fsum(weights)
+            mean = total.view(np.complex128 if parts == 2 else np.float64).astype(_numpy_dtype(dtype), copy=False)
+        return mean.reshape(_extents(box))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,210 @@
+"""Tensors in memory, chains of operations that fit them, and what several tests do with both."""
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from ckptmigrate.apply.stream import compute
+from ckptmigrate.dtypes import FLOATS, PARTS, int_range
+from ckptmigrate.ops import (
+    Add,
+    Average,
+    Cast,
+    Concat,
+    ExpandDims,
+    Gather,
+    Pad,
+    Part,
+    Repeat,
+    Reshape,
+    Scale,
+    Slice,
+    Squeeze,
+    Stack,
+    Tile,
+    Transpose,
+    infer_chain,
+)
+from ckptmigrate.spec import DType, TensorSpec
+
+NUMBERS = [dtype for dtype in DType if dtype.itemsize_bytes and dtype.label == dtype.numpy_name]
+INT, FLOAT = DType.INT32, DType.FLOAT32
+
+
+def numpy_dtype(dtype):
+    return np.dtype(getattr(ml_dtypes, dtype.numpy_name, None) or dtype.numpy_name)
+
+
+@dataclass
+class InMemory:
+    """A source over an array; it checks what it is asked for."""
+
+    spec: TensorSpec
+    values: np.ndarray
+    largest: int = 0
+
+    def read_box(self, box, shape):
+        assert len(box) == len(shape)
+        assert all(0 <= start < stop <= size for (start, stop), size in zip(box, shape, strict=True))
+        found = self.values.reshape(shape)[tuple(slice(start, stop) for start, stop in box)]
+        self.largest = max(self.largest, found.size)
+        found = found.view()
+        found.flags.writeable = False
+        return found
+
+
+def source(values, dtype):
+    values = np.asarray(values).astype(numpy_dtype(dtype))
+    return InMemory(TensorSpec(dtype, values.shape), values)
+
+
+def run(ops, *tensors, block_bytes=1 << 20):
+    specs = tuple(tensor.spec for tensor in tensors)
+    blocks = [np.array(block) for block in compute(ops, tensors, specs, block_bytes=block_bytes)]
+    (spec,) = infer_chain(ops, specs)
+    assert all(block.ndim == 1 and block.size and block.dtype == numpy_dtype(spec.dtype) for block in blocks)
+    whole = np.concatenate([np.empty(0, numpy_dtype(spec.dtype)), *blocks])
+    return whole.reshape(spec.shape), blocks
+
+
+def same_bytes(one, other):
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def error_of(kind, function, *args, **kwargs):
+    with pytest.raises(kind) as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------- strategies
+
+shapes = st.lists(st.sampled_from([0, 1, 1, 2, 2, 3, 4, 6, 8]), max_size=4).map(tuple)
+
+
+@st.composite
+def reshapes(draw, count):
+    """Any shape with so many elements, a -1 among the sizes at times."""
+    sizes, rest = [], count
+    while len(sizes) < 5 and draw(st.booleans()):
+        size = draw(st.sampled_from([d for d in (1, 2, 3, 4, 6, 8, 12) if rest % d == 0] if rest else [0, 1, 3]))
+        sizes.append(size)
+        rest = rest // size if size else 0
+    if count and rest != 1:
+        sizes.insert(draw(st.integers(0, len(sizes))), rest)
+    if not count and 0 not in sizes:
+        sizes.append(0)
+    if count and sizes and draw(st.booleans()):
+        sizes[draw(st.integers(0, len(sizes) - 1))] = -1
+    return Reshape(tuple(sizes))
+
+
+@st.composite
+def selections(draw, spec):
+    """What takes, adds or repeats along an axis, of a tensor that has one."""
+    rank = len(spec.shape)
+    axis = draw(st.integers(-rank, rank - 1))
+    size = spec.shape[axis]
+    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat]))
+    if kind in (Pad, Tile, Repeat) and spec.num_elements > 400:
+        kind = Slice
+    if kind is Part:
+        parts = draw(st.sampled_from([n for n in (1, 2, 3, 4) if size % n == 0]))
+        ends = sorted(draw(st.lists(st.integers(0, size), max_size=3)))
+        sizes = tuple(high - low for low, high in zip([0, *ends], [*ends, size], strict=True))
+        whole = draw(st.sampled_from([parts, sizes]))
+        return Part(axis, draw(st.integers(0, (parts if whole is parts else len(sizes)) - 1)), whole)
+    if kind is Slice:
+        start = draw(st.integers(0, size))
+        stop = draw(st.integers(start, size))
+        start -= draw(st.sampled_from([0, size])) if start < size else 0
+        if stop == size:
+            return Slice(axis, start, draw(st.sampled_from([None, size])))
+        return Slice(axis, start, stop - draw(st.sampled_from([0, size])))
+    if kind is Pad:
+        counts = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+        return Pad(axis, *counts, draw(st.sampled_from([0, 1, 1.0])))
+    if kind is Gather:
+        if draw(st.booleans()):
+            return Gather(axis, tuple(draw(st.permutations(range(size)))))
+        return Gather(axis, tuple(draw(st.lists(st.integers(0, size - 1), max_size=9)) if size else ()))
+    return kind(axis, draw(st.integers(1, 3)))
+
+
+def is_inexact(dtype):
+    return dtype in FLOATS or dtype in PARTS
+
+
+@st.composite
+def operations(draw, spec, *, is_calculated):
+    """An operation that fits a tensor; after arithmetic, one that no rounded value is too odd for."""
+    rank = len(spec.shape)
+    ones = [axis for axis, size in enumerate(spec.shape) if size == 1]
+    kinds = [Transpose, Transpose, Transpose, Reshape, Reshape, Cast, Squeeze, ExpandDims]
+    kinds += [Part] * 7 if rank else []
+    kinds += [] if spec.dtype is DType.BOOL else [Scale, Add]
+    kind = draw(st.sampled_from(kinds))
+    if kind is Part:
+        return draw(selections(spec))
+    if kind is Transpose:
+        perm = draw(st.permutations(range(rank)))
+        perm = [draw(st.sampled_from([axis, axis - rank])) for axis in perm]
+        return Transpose(draw(st.sampled_from([None, tuple(perm), tuple(perm)])))
+    if kind is Reshape:
+        return draw(reshapes(spec.num_elements))
+    if kind is Cast:
+        return Cast(draw(st.sampled_from([dtype for dtype in NUMBERS if not is_calculated or is_inexact(dtype)])))
+    if kind is Squeeze:
+        return Squeeze(tuple(draw(st.lists(st.sampled_from(ones), unique=True)) if ones else ()))
+    if kind in (Scale, Add):
+        return kind(draw(st.sampled_from([0, 1, 1.0] if int_range(spec.dtype) else [0.1, -1, 0.5, 1.7])))
+    return ExpandDims(draw(st.integers(-rank - 1, rank)))
+
+
+@st.composite
+def heads(draw, spec):
+    """What makes one tensor of several, and the specs of those."""
+    rank = len(spec.shape)
+    count = draw(st.integers(1, 4))
+    kind = draw(st.sampled_from([Concat] * bool(rank) + [Stack] + [Average] * is_inexact(spec.dtype)))
+    if kind is Concat:
+        axis = draw(st.integers(-rank, rank - 1))
+        sizes = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
+        at = axis % rank
+        return Concat(axis), [TensorSpec(spec.dtype, (*spec.shape[:at], n, *spec.shape[at + 1 :])) for n in sizes]
+    if kind is Stack:
+        return Stack(draw(st.integers(-rank - 1, rank))), [spec] * count
+    weights = st.lists(st.sampled_from([1, 0.1, 3, 1e-3]), min_size=count, max_size=count).map(tuple)
+    return Average(draw(st.none() | weights)), [spec] * count
+
+
+def draw_values(draw, spec, ops):
+    """Any bytes if they are only moved; otherwise ordinary numbers if all are floats; otherwise 0 and 1."""
+    count, dtype = spec.num_elements, numpy_dtype(spec.dtype)
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    computed = any(isinstance(op, Cast | Scale | Add | Average) for op in ops)
+    if not computed and spec.dtype is not DType.BOOL:
+        return rng.integers(0, 256, count * dtype.itemsize, np.uint8).view(dtype)
+    if is_inexact(spec.dtype) and all(is_inexact(op.dtype) for op in ops if isinstance(op, Cast)):
+        return rng.normal(size=count).clip(-3, 3).astype(dtype)
+    return rng.integers(0, 2, count).astype(dtype)
+
+
+@st.composite
+def chains(draw, max_size=6, *, several=True):
+    """Sources, and a chain that fits them. Hardly any of the chains destroys a value."""
+    spec = TensorSpec(draw(st.sampled_from(NUMBERS)), draw(shapes))
+    ops, specs = [], [spec]
+    if several and draw(st.sampled_from([False, False, True])):
+        op, specs = draw(heads(spec))
+        ops.append(op)
+        (spec,) = op.infer(tuple(specs))
+    for _ in range(draw(st.integers(0, max_size))):
+        is_calculated = any(isinstance(op, Scale | Add | Average) for op in ops)
+        op = draw(operations(spec, is_calculated=is_calculated))
+        ops.append(op)
+        (spec,) = op.infer((spec,))
+    return [InMemory(spec, draw_values(draw, spec, ops).reshape(spec.shape)) for spec in specs], tuple(ops)
