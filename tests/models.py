@@ -152,6 +152,24 @@ def module(
     return Live(tf.train.Checkpoint(model=model, optimizer=optimizer), call, variables, optimizer)
 
 
+def attention(adam: Callable[[], Any], *, fused: bool) -> Live:
+    """Query, key and value kernels: side by side in one variable, or each in its own."""
+    roles = ("qkv",) if fused else ("key", "query", "value")
+    # With names of their own, so that every optimizer's checkpoint says whose slots are whose.
+    kernels = {role: tf.Variable(weight(WIDTH, 3 * WIDTH if fused else WIDTH), name=role) for role in roles}
+    model = Weights(kernels)
+    optimizer = start(adam(), kernels)
+
+    def call(inputs: tf.Tensor) -> tf.Tensor:
+        if fused:
+            query, key, value = tf.split(inputs @ kernels["qkv"], 3, axis=-1)
+        else:
+            query, key, value = (inputs @ kernels[role] for role in ("query", "key", "value"))
+        return tf.nn.softmax(query @ tf.transpose(key)) @ value
+
+    return Live(tf.train.Checkpoint(model=model, optimizer=optimizer), call, kernels, optimizer)
+
+
 def module_list(length: int, adam: Callable[[], Any] = keras3_adam, *, first: int = 0) -> Live:
     """A tf.Module with a list of equal layers, which stand for ``layer <first>``, ``layer <first + 1>``, ..."""
     model = tf.Module()

@@ -68,6 +68,17 @@ OPERATIONS = {
     "cast": (MATRIX, MATRIX.astype(BFLOAT16), "cast: {from: m/w, to: m/v, dtype: bfloat16}"),
     "squeeze": (MATRIX[None], MATRIX, "squeeze: {from: m/w, to: m/v, axis: 0}"),
     "expand_dims": (MATRIX, MATRIX[:, None], "expand_dims: {from: m/w, to: m/v, axis: 1}"),
+    "slice": (MATRIX, MATRIX[:, 1:], "slice: {from: m/w, to: m/v, axis: 1, start: 1}"),
+    "pad": (
+        MATRIX,
+        np.pad(MATRIX, ((0, 2), (0, 0)), constant_values=7),
+        "pad: {from: m/w, to: m/v, axis: 0, after: 2, value: 7}",
+    ),
+    "gather": (MATRIX, MATRIX[:, [2, 0]], "gather: {from: m/w, to: m/v, axis: 1, indices: [2, 0]}"),
+    "tile": (MATRIX, np.tile(MATRIX, (2, 1)), "tile: {from: m/w, to: m/v, axis: 0, times: 2}"),
+    "repeat": (MATRIX, np.repeat(MATRIX, 2, 0), "repeat: {from: m/w, to: m/v, axis: 0, times: 2}"),
+    "scale": (MATRIX, MATRIX * 2, "scale: {from: m/w, to: m/v, factor: 2}"),
+    "add": (MATRIX, MATRIX + 1, "add: {from: m/w, to: m/v, value: 1}"),
     "chain": (
         MATRIX,
         MATRIX.T.astype(np.float64).reshape(6),
@@ -92,6 +103,25 @@ def test_a_changed_tensor_is_what_its_operations_make_of_it(tmp_path, name):
     before, after, rule = OPERATIONS[name]
     out = migrate(tmp_path, {"m": {"w": before, "b": floats(4)}}, {"m": {"v": after, "b": floats(4)}}, f"  - {rule}\n")
     assert_same_values(out, {key_of("m/v"): after, key_of("m/b"): floats(4)})
+
+
+def test_a_variable_is_split_and_put_together_again(tmp_path):
+    q, k, v = floats(2, 3, start=1), floats(2, 3, start=10), floats(2, 3, start=20)
+    fused = np.concatenate([q, k, v], 1)
+    parts = {"m": {"q": q, "k": k, "v": v}}
+    (tmp_path / "split").mkdir()
+    rule = "  - split: {from: m/qkv, to: [m/q, m/k, m/v], axis: 1}\n"
+    out = migrate(tmp_path / "split", {"m": {"qkv": fused}}, parts, rule)
+    assert_same_values(out, {key_of(f"m/{name}"): value for name, value in (("q", q), ("k", k), ("v", v))})
+    for rule, value in (
+        ("concat: {from: [m/q, m/k, m/v], to: m/all, axis: 1}", fused),
+        ("stack: {from: [m/v, m/k, m/q], to: m/all, axis: 0}", np.stack([v, k, q])),
+        ("average: {from: [m/q, m/k, m/v], to: m/all}", np.mean([q, k, v], 0, np.float64).astype(np.float32)),
+    ):
+        place = tmp_path / rule.partition(":")[0]
+        place.mkdir()
+        out = migrate(place, parts, {"m": {"all": value}}, f"  - {rule}\n")
+        assert_same_values(out, {key_of("m/all"): value})
 
 
 @pytest.mark.parametrize(("with_", "value"), [("zeros", 0), ("ones", 1), ("2.5", 2.5), ("template", 9)])

@@ -364,3 +364,25 @@ def test_layers_in_a_plain_list_of_a_keras_3_layer_fail_the_template_by_name(tmp
     assert "hidden_1/kernel" in str(raised.value)
     assert "hidden_2/bias" in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+@EVERY_ADAM
+@pytest.mark.parametrize("fused", [True, False], ids=["split", "concat"])
+def test_a_fused_kernel_and_its_parts_train_on_alike(tmp_path, adam, fused):
+    old, new = models.attention(adam, fused=fused), models.attention(adam, fused=not fused)
+    parts = "[model/query, model/key, model/value]"
+    rule = f"split: {{from: model/qkv, to: {parts}, axis: -1}}"
+    if not fused:
+        rule = f"concat: {{from: {parts}, to: model/qkv, axis: -1}}"
+    migrate(tmp_path, old, new, f"rules:\n  - {rule}\n")
+    whole, split = (old, new) if fused else (new, old)
+
+    def assert_alike(**tolerance):
+        for name, value in whole.values().items():
+            pieces = [split.values()[name.replace("qkv", role)] for role in ("query", "key", "value")]
+            np.testing.assert_allclose(value, np.concatenate(pieces, axis=-1), **tolerance)
+
+    assert_alike(rtol=0)
+    old.train(2)
+    new.train(2)
+    assert_alike(rtol=1e-5, atol=1e-6)

@@ -14,7 +14,7 @@ from ckptmigrate import match_graphs, parse_rulebook
 from ckptmigrate.errors import Problems, RuleError
 from ckptmigrate.graph import Node, ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
-from ckptmigrate.ops import Cast, Fill, Reshape, Transpose
+from ckptmigrate.ops import Cast, Concat, Fill, Part, Reshape, Scale, Transpose
 from ckptmigrate.spec import DType, Key, Pattern
 
 
@@ -726,3 +726,73 @@ def test_numbers_that_tf1_gave_are_positions():
 
     assert not match_graphs(names(3), names(3)).questions
     assert match_graphs(names(3), names(4)).questions
+
+
+# Rules that split one variable or join several, and their slots.
+
+
+def slot_steps(found, target):
+    """The steps of the target's slots, by kind and variable."""
+    of_target = slots_of(target)
+    return {of_target[step.target]: step for step in found.steps if step.target in of_target}
+
+
+def test_a_split_goes_through_the_slots_as_well():
+    source, target = with_adam(qkv=floats(2, 6)), with_adam(q=floats(2, 2), k=floats(2, 2), v=floats(2, 2))
+    found = match(source, target, "  - split: {from: m/qkv, to: [m/q, m/k, m/v], axis: -1}\n")
+    assert not [*found.questions, *found.unmatched_source, *found.unmatched_target]
+    for (kind, variable), step in slot_steps(found, target).items():
+        assert step.ops == (Part(-1, "qkv".index(variable[-1]), 3),)
+        assert slots_of(source)[step.sources[0]] == (kind, "m/qkv")
+
+
+def test_what_is_joined_takes_the_slots_of_all():
+    source = {"m": [{"q": floats(2, 2), "k": floats(2, 2)} for _ in range(2)]}
+    source["optimizer"] = adam([block[name] for block in source["m"] for name in ("q", "k")])
+    target = {"m": [{"qk": floats(2, 4)} for _ in range(2)]}
+    target["optimizer"] = adam([block["qk"] for block in target["m"]])
+    found = match(source, target, "  - concat: {from: ['m/{i}/q', 'm/{i}/k'], to: 'm/{i}/qk', axis: 1}\n")
+    assert not [*found.questions, *found.unmatched_source, *found.unmatched_target]
+    for (kind, variable), step in slot_steps(found, target).items():
+        block = variable.removesuffix("/qk")
+        assert step.ops == (Concat(1),)
+        assert [slots_of(source)[key] for key in step.sources] == [(kind, f"{block}/q"), (kind, f"{block}/k")]
+
+
+def test_what_cannot_be_joined_is_told():
+    source, target = (
+        {"m": [{"q": floats(2)}, {"q": floats(2), "k": floats(2)}]},
+        {"m": [{"qk": floats(4)} for _ in "ab"]},
+    )
+    error = only(source, target, "  - concat: {from: ['m/{i}/q', 'm/{i}/k'], to: 'm/{i}/qk', axis: 0}\n")
+    assert error.what == "sources that cannot be joined"
+    assert "1 at `m/{i}/q`, 0 at `m/{i}/k`" in error.got
+    both = {"m": {"q": floats(2), "k": floats(2)}}
+    error = only(both, {"m": {"qk": floats(4)}}, "  - map: {from: [m/q, m/k], to: m/qk, ops: []}\n")
+    assert error.what == "several sources and nothing that joins them"
+
+
+def test_a_split_that_does_not_divide_is_told():
+    error = only(
+        {"m": {"w": floats(2, 5)}},
+        {"m": {"a": floats(2, 2), "b": floats(2, 3)}},
+        "  - split: {from: m/w, to: [m/a, m/b], axis: 1}\n",
+    )
+    assert "5" in str(error)
+    assert "2" in str(error)
+
+
+def test_a_scale_goes_into_second_moments_twice():
+    target = with_adam(b=floats(2))
+    steps = slot_steps(match(with_adam(a=floats(2)), target, "  - scale: {from: m/a, to: m/b, factor: 3}\n"), target)
+    assert steps["momentums", "m/b"].ops == (Scale(3),)
+    assert steps["velocities", "m/b"].ops == (Scale(9),)
+
+
+def test_slots_of_an_average_start_anew_and_say_so():
+    target = with_adam(c=floats(2))
+    found = match(with_adam(a=floats(2), b=floats(2)), target, "  - average: {from: [m/a, m/b], to: m/c}\n")
+    assert not [*found.unmatched_source, *found.unmatched_target]
+    assert all(step.ops == (Fill("template"),) for step in slot_steps(found, target).values())
+    assert all("the moments of an average are not known" in s.evidence[0] for s in slot_steps(found, target).values())
+    assert len(found.dropped) == 4

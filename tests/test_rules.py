@@ -1,5 +1,7 @@
 """Rule files: what they say, and every mistake in them with its line and column."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,9 +43,7 @@ def test_every_kind_of_rule():
           - init: {to: "model/scale", with: 0.5}
         """
     )
-    assert [
-        (rule.kind, ", ".join(map(str, rule.sources)), str(rule.target), rule.operations, rule.why) for rule in rules
-    ] == [
+    assert [(rule.kind, *map(str, rule.sources), str(rule.target), rule.operations, rule.why) for rule in rules] == [
         ("map", "model/w1", "model/dense/kernel", (), ""),
         ("map", "model/w", "model/kernel", (ops.Transpose((1, 0)),), ""),
         ("map", "model/q", "model/q", (ops.Reshape((48, 12, 4)),), ""),
@@ -52,8 +52,8 @@ def test_every_kind_of_rule():
         ("map", "c", "c", (ops.ExpandDims(-1),), ""),
         ("map", "e", "emb", (ops.Transpose((1, 0)), ops.Cast(DType.BFLOAT16)), ""),
         ("drop", "model/old/**", "None", (), "replaced"),
-        ("init", "", "model/new/**", (ops.Fill("template"),), ""),
-        ("init", "", "model/scale", (ops.Fill(0.5),), ""),
+        ("init", "model/new/**", (ops.Fill("template"),), ""),
+        ("init", "model/scale", (ops.Fill(0.5),), ""),
     ]
 
 
@@ -227,3 +227,31 @@ def test_a_damaged_rule_file_is_read_or_refused_as_ours(data):
         parse_rulebook(SOUND[:start] + damage + SOUND[end:])
     except (CkptMigrateError, Problems) as error:
         assert "rules" in str(error)  # noqa: PT017  # what is raised is one of the two answers
+
+
+def test_a_split_is_a_part_for_each_target():
+    split = parse_rulebook("rules: [split: {from: qkv, to: [q, k, v], axis: -1}]")
+    assert [str(rule.target) for rule in split] == ["q", "k", "v"]
+    assert [rule.operations for rule in split] == [(ops.Part(-1, index, 3),) for index in range(3)]
+    unstacked = parse_rulebook("rules: [unstack: {from: both, to: [a, b], axis: 0}]")
+    assert unstacked[1].operations == (ops.Part(0, 1, 2), ops.Squeeze((0,)))
+    (joined,) = parse_rulebook("rules: [concat: {from: [a, b], to: c, axis: 0}]")
+    assert [str(source) for source in joined.sources] == ["a", "b"]
+    assert joined.operations == (ops.Concat(0),)
+
+
+def test_splits_joins_and_copies_survive_a_round_trip():
+    text = """
+rules:
+  - split: {from: qkv, to: [q, k, v], axis: -1}
+  - split: {from: two, to: [a, b], axis: 0, sizes: [1, 2], why: uneven}
+  - unstack: {from: both, to: [c, d], axis: 0}
+  - concat: {from: [e, f], to: g, axis: 1}
+  - average: {from: [h, i], to: j, weights: [1, 3]}
+  - rename: {from: x, to: [y, z]}
+  - gather: {from: rows, axis: 0, indices: [1, 0]}
+"""
+    rules = parse_rulebook(text, name="r")
+    again = parse_rulebook(format_rulebook(rules), name="r")
+    assert [replace(rule, where="") for rule in again] == [replace(rule, where="") for rule in rules]
+    assert len({rule.where for rule in again}) == 7

@@ -37,7 +37,9 @@ def read_claims(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook) ->
     for rule in rulebook:
         claims.claims.extend(claims.of(rule, problems))
     problems.extend(claims.contradictions())
-    raise_all("the rules do not fit the source and the target", problems)
+    # The parts of one split, and copies, go wrong in the same way at the same place.
+    told = {str(problem): problem for problem in problems}
+    raise_all("the rules do not fit the source and the target", told.values())
     return claims
 
 
