@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ckptmigrate import ops
+from ckptmigrate import notation, ops
 from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import CkptMigrateError, OperationError, PlanError, raise_all
 from ckptmigrate.graph import ObjectGraph
@@ -393,7 +393,7 @@ def _step_data(step: Step) -> dict[str, Any]:
     return {
         "target": step.target,
         "sources": step.sources,
-        "ops": [ops.to_data(operation) for operation in step.ops],
+        "ops": [notation.to_data(operation) for operation in step.ops],
         "status": step.status,
         "confidence": step.confidence,
         "evidence": step.evidence,
@@ -438,7 +438,7 @@ def _operations(data: list[Any], where: str, problems: list[CkptMigrateError]) -
     read: list[ops.Op] = []
     for item in data:
         try:
-            read.append(ops.from_data(item, where))
+            read.append(notation.from_data(item, where))
         except CkptMigrateError as error:
             problems.append(error)
         except ExceptionGroup as group:

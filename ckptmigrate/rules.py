@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from ckptmigrate import ops
+from ckptmigrate import notation, ops
 from ckptmigrate.errors import CkptMigrateError, PathError, Problems, RuleError, raise_all
 from ckptmigrate.spec import Pattern
 
@@ -63,11 +63,11 @@ class Rule:
                 ends = {"from": origin if len(origin) > 1 else origin[0], "to": str(self.target)}
                 if not self.operations:
                     return {"rename": {**ends, **why}}
-                return {"map": {**ends, "ops": [ops.to_data(operation) for operation in self.operations], **why}}
+                return {"map": {**ends, "ops": [notation.to_data(operation) for operation in self.operations], **why}}
             case "drop":
                 return {"drop": {"from": origin[0], **why}}
             case "init":
-                (arguments,) = ops.to_data(self.operations[0]).values()
+                (arguments,) = notation.to_data(self.operations[0]).values()
                 return {"init": {"to": str(self.target), **arguments, **why}}
 
 
@@ -409,20 +409,15 @@ class _Reader:
                 case "split":
                     parts = {} if "sizes" in arguments else {"parts": count}
                     return [
-                        (ops.from_data({"part": {"index": index, **parts, **arguments}}, self.place(body)),)
+                        (notation.from_data({"part": {"index": index, **parts, **arguments}}, self.place(body)),)
                         for index in range(count)
                     ]
                 case "unstack":
-                    squeeze = ops.from_data({"squeeze": arguments}, self.place(body))
-                    return [
-                        (
-                            ops.from_data({"part": {"index": index, "parts": count, **arguments}}, self.place(body)),
-                            squeeze,
-                        )
-                        for index in range(count)
-                    ]
+                    squeeze = notation.from_data({"squeeze": arguments}, self.place(body))
+                    rows = [{"part": {"index": index, "parts": count, **arguments}} for index in range(count)]
+                    return [(notation.from_data(row, self.place(body)), squeeze) for row in rows]
                 case _:
-                    return [(ops.from_data({word: arguments}, self.place(body)),)] * count
+                    return [(notation.from_data({word: arguments}, self.place(body)),)] * count
         return ()
 
     def chain(self, own: dict[str, tuple[Any, Any]], body: Any) -> tuple[ops.Op, ...]:
@@ -433,7 +428,7 @@ class _Reader:
         read: list[ops.Op] = []
         for node in self.sequence(own["ops"][1], "a list of operations"):
             with self.gathered():
-                read.append(ops.from_data(self.value(node), self.place(node)))
+                read.append(notation.from_data(self.value(node), self.place(node)))
         return tuple(read)
 
     @contextlib.contextmanager

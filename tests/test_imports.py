@@ -85,6 +85,7 @@ ORDER = (
     {"spec"},
     {"dtypes", "bundle"},
     {"graph", "ops"},
+    {"notation"},
     {"rules"},
     {"matching"},
     {"plan"},

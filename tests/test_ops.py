@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptmigrate.errors import IrreversibleError, OperationError, Problems, RuleError
+from ckptmigrate.notation import from_data, to_data
 from ckptmigrate.ops import (
     Add,
     Average,
@@ -29,10 +30,8 @@ from ckptmigrate.ops import (
     Stack,
     Tile,
     Transpose,
-    from_data,
     infer_chain,
     inverse_chain,
-    to_data,
 )
 from ckptmigrate.spec import DType, TensorSpec
 

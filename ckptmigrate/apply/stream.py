@@ -16,12 +16,12 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import accumulate, chain, groupby, pairwise, product
 from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from ckptmigrate.dtypes import FLOATS, PARTS, arithmetic_dtype, int_range, is_lossless
+from ckptmigrate.apply.elements import Elementwise, calculate, element_dtype
+from ckptmigrate.dtypes import PARTS
 from ckptmigrate.errors import OperationError
 from ckptmigrate.ops import (
     Add,
@@ -43,10 +43,9 @@ from ckptmigrate.ops import (
     infer_chain,
     inverted_order,
 )
-from ckptmigrate.spec import DType, TensorSpec
+from ckptmigrate.spec import TensorSpec
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Array: TypeAlias = npt.NDArray[Any]
@@ -119,7 +118,6 @@ class _Move:
         )
 
 
-_Elementwise: TypeAlias = Cast | Scale | Add
 _AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat
 
 
@@ -131,7 +129,7 @@ class _Along:
     shape: Shape
 
 
-_Step: TypeAlias = _Move | _Along | _Elementwise
+_Step: TypeAlias = _Move | _Along | Elementwise
 
 
 def normal_form(ops: Sequence[Op], specs: Specs) -> list[_Step]:
@@ -141,7 +139,7 @@ def normal_form(ops: Sequence[Op], specs: Specs) -> list[_Step]:
     has to come after what does not hold for its value. A reshape is only another way to see flat values.
     """
     steps: list[_Step] = []
-    elementwise: list[_Elementwise] = []
+    elementwise: list[Elementwise] = []
     constant = False
     for op in ops:
         (spec,) = specs
@@ -242,7 +240,7 @@ def compute(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, *, block
     max_elements = max(1, block_bytes // itemsize_bytes)
     for is_elementwise, group in groupby(steps, key=lambda step: isinstance(step, Cast | Scale | Add)):
         if is_elementwise:
-            readable = _Computed(readable, tuple(cast("Iterator[_Elementwise]", group)), max_elements)
+            readable = _Computed(readable, tuple(cast("Iterator[Elementwise]", group)), max_elements)
             continue
         for step in group:
             readable = _Moved(readable, step) if isinstance(step, _Move) else _along(readable, cast("_Along", step))
@@ -280,7 +278,7 @@ class _Constant:
     def read_box(self, box: Box, shape: Shape) -> Array:  # noqa: ARG002  # the same in every shape
         import numpy as np
 
-        return np.full(_extents(box), self.value, _numpy_dtype(self.spec.dtype))
+        return np.full(_extents(box), self.value, element_dtype(self.spec.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -611,7 +609,7 @@ class _Averaged:
         scratch = np.empty(_STRETCH_ELEMENTS)
         for source, weight in zip(self.sources, weights, strict=True):
             values = np.ascontiguousarray(source.read_box(box, shape)).reshape(-1)
-            values = values.view(_numpy_dtype(PARTS.get(dtype, dtype)))
+            values = values.view(element_dtype(PARTS.get(dtype, dtype)))
             for start in range(0, len(total), _STRETCH_ELEMENTS):
                 stretch = values[start : start + _STRETCH_ELEMENTS].astype(np.float64, copy=False)
                 with np.errstate(all="ignore"):
@@ -620,7 +618,7 @@ class _Averaged:
                     )
         with np.errstate(all="ignore"):
             total /= math.fsum(weights)
-            mean = total.view(np.complex128 if parts == 2 else np.float64).astype(_numpy_dtype(dtype), copy=False)
+            mean = total.view(np.complex128 if parts == 2 else np.float64).astype(element_dtype(dtype), copy=False)
         return mean.reshape(_extents(box))
 
 
@@ -629,7 +627,7 @@ class _Computed:
     """A source with each element computed from itself."""
 
     source: Source
-    ops: tuple[_Elementwise, ...]
+    ops: tuple[Elementwise, ...]
     max_elements: int
 
     @property
@@ -640,7 +638,7 @@ class _Computed:
     def read_box(self, box: Box, shape: Shape) -> Array:
         values, dtype = self.source.read_box(box, shape), self.source.spec.dtype
         for op in self.ops:
-            values, lost = _apply(op, values, dtype)
+            values, lost = calculate(op, values, dtype)
             if lost is not None:
                 raise self.loss()
             dtype = op.dtype if isinstance(op, Cast) else dtype
@@ -654,7 +652,7 @@ class _Computed:
         for values in _whole(self.source, self.max_elements):
             given, dtype = values.reshape(-1), self.source.spec.dtype
             for at, op in enumerate(self.ops):
-                out, lost = _apply(op, given, dtype)
+                out, lost = calculate(op, given, dtype)
                 if lost is not None:
                     index = int(lost.argmax())
                     firsts[at] = firsts[at] or f"the first at flat index {offset + index} ({given[index]})"
@@ -672,119 +670,3 @@ class _Computed:
             got=f"{counts[at]} of {offset} elements {'that it does not' if is_cast else 'with others'}, {firsts[at]}",
             hint="Cast to a type that holds them, or mend the values before",
         )
-
-
-def _apply(op: _Elementwise, values: Array, dtype: DType) -> tuple[Array, Array | None]:
-    """Values after an operation on each, and where one was destroyed (None: nowhere)."""
-    match op:
-        case Cast(target):
-            return _converted(values, dtype, target)
-        case Scale(number) | Add(number):
-            calculate = _calculated_whole if int_range(dtype) else _calculated
-            return calculate(values, dtype, number, is_product=isinstance(op, Scale))
-
-
-def _calculated(values: Array, dtype: DType, number: float, *, is_product: bool) -> tuple[Array, Array | None]:
-    import numpy as np
-
-    constant = _numpy_dtype(arithmetic_dtype(dtype)).type(number)
-    with np.errstate(all="ignore"):
-        wide = values if dtype in PARTS else _widened(values, dtype)
-        if dtype in PARTS:  # part by part: as a complex number, the constant would make NaN of infinity
-            result = np.empty(values.shape, values.dtype)
-            result.real = values.real * constant if is_product else values.real + constant
-            result.imag = values.imag * constant if is_product else values.imag
-        else:
-            result = np.asarray(wide * constant if is_product else wide + constant)
-        finite = np.isfinite(result)
-        out, lost = (result, None) if result.dtype == values.dtype else _converted(result, DType.FLOAT32, dtype)
-        if not finite.all():
-            overflown = ~finite & np.isfinite(wide)
-            lost = overflown if lost is None else lost | overflown
-    return out, lost if lost is not None and lost.any() else None
-
-
-def _calculated_whole(values: Array, dtype: DType, number: float, *, is_product: bool) -> tuple[Array, Array | None]:
-    import numpy as np
-
-    least, most = int_range(dtype) or (0, 0)
-    constant = int(number)
-    if is_product and constant:
-        bounds = sorted((Fraction(least, constant), Fraction(most, constant)))
-        low, high = math.ceil(bounds[0]), math.floor(bounds[1])
-    else:
-        low, high = (least, most) if is_product else (least - constant, most - constant)
-    wide = _widened(values, dtype)
-    lost = np.zeros(wide.shape, bool)
-    if low > least:
-        lost |= wide < low
-    if high < most:
-        lost |= wide > high
-    if lost.any():
-        return values, lost
-    # Whole numbers are added and multiplied modulo 2**64 alike, with and without a sign.
-    modular = np.uint64(constant % 2**64)
-    result = wide.astype(np.uint64)
-    result = result * modular if is_product else result + modular
-    return result.astype(wide.dtype).astype(values.dtype, copy=False), None
-
-
-def _numpy_dtype(dtype: DType) -> np.dtype[Any]:
-    import ml_dtypes
-    import numpy as np
-
-    name = dtype.numpy_name
-    if name is None:
-        return np.dtype(object)  # strings: one Python object an element
-    return np.dtype(getattr(ml_dtypes, name, None) or name)
-
-
-def _widened(values: Array, dtype: DType) -> Array:
-    """Values in a type that compares exactly with any Python number; the narrow ones do not."""
-    if dtype in FLOATS and dtype is not DType.FLOAT64:
-        return values.astype("float32", copy=False)
-    return values.astype("int8") if int_range(dtype) and values.dtype.kind == "V" else values
-
-
-def _converted(values: Array, source: DType, target: DType) -> tuple[Array, Array | None]:
-    """Values cast to `target`, and where a value was destroyed (None: nowhere)."""
-    import numpy as np
-
-    with np.errstate(all="ignore"):
-        real = values.real if source in PARTS and target not in PARTS else values
-        if int_range(source):
-            real = _widened(real, source)  # ml_dtypes has no casts between its own integer types
-        out = real.astype(_numpy_dtype(target))
-        if is_lossless(source, target):
-            return out, None
-        lost = _lost(values, out, source, target)
-    return out, lost if lost.any() else None
-
-
-def _lost(values: Array, out: Array, source: DType, target: DType) -> Array:
-    import numpy as np
-
-    lost: Array
-    if target in PARTS:
-        lost = _lost(values.real, out.real, PARTS.get(source, source), PARTS[target])
-        return lost | _lost(values.imag, out.imag, PARTS[source], PARTS[target]) if source in PARTS else lost
-    if source in PARTS:
-        lost = _lost(values.real, out, PARTS[source], target)
-        lost |= values.imag != 0
-        return lost
-    room = (0, 1) if target is DType.BOOL else int_range(target)
-    wide = _widened(values, source)
-    if room is not None:
-        if source not in FLOATS:
-            lost = (wide < room[0]) | (wide > room[1])
-            return lost
-        # room[1] + 1 is a power of two, which a float holds; room[1] itself may be rounded up to it.
-        lost = ~((wide >= room[0]) & (wide < room[1] + 1) & (wide == np.trunc(wide)))
-        return lost
-    if target is DType.FLOAT4_E2M1FN:  # has neither infinity nor NaN: what is too large becomes the largest
-        lost = ~(np.abs(wide.astype("float64")) <= FLOATS[target][1])
-        return lost
-    lost = ~np.isfinite(out)
-    if lost.any():  # a value that was not finite is kept if it is still the same one
-        lost &= np.isfinite(wide) | (np.isnan(wide) != np.isnan(out))
-    return lost
