@@ -97,12 +97,6 @@ class OutputError(CkptMigrateError):
     """A place that cannot be written to, or must not be."""
 
 
-class VerifyError(CkptMigrateError):
-    """A proof that failed."""
-
-    exit_status = 1
-
-
 class Problems(ExceptionGroup[CkptMigrateError]):
     """Several errors of ours, found in one pass and reported together."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -230,24 +230,19 @@ def _copy_file_range(source: int, out: int, offset: int, size_bytes: int, done: 
     """Copy on from ``done``; how far it got, which is less than all where the file ends or the system cannot."""
     if not hasattr(os, "copy_file_range"):
         return done
-    try:
-        while done < size_bytes:
-            copied = os.copy_file_range(source, out, min(_COPY_BYTES, size_bytes - done), offset + done)
-            if not copied:
-                break
-            done += copied
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
-    return done
+    return _in_kernel(lambda count, start: os.copy_file_range(source, out, count, start), offset, size_bytes, done)
 
 
 def _sendfile(source: int, out: int, offset: int, size_bytes: int, done: int) -> int:
     if not hasattr(os, "sendfile"):
         return done
+    return _in_kernel(lambda count, start: os.sendfile(out, source, start, count), offset, size_bytes, done)
+
+
+def _in_kernel(copy: Callable[[int, int], int], offset: int, size_bytes: int, done: int) -> int:
     try:
         while done < size_bytes:
-            copied = os.sendfile(out, source, offset + done, min(_COPY_BYTES, size_bytes - done))
+            copied = copy(min(_COPY_BYTES, size_bytes - done), offset + done)
             if not copied:
                 break
             done += copied
