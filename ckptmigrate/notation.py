@@ -57,7 +57,9 @@ def _read_int_or_ints(value: object) -> tuple[int, ...]:
     return (value,) if type(value) is int else _read_ints(value)
 
 
-def _read_dtype(value: object) -> DType:
+def _read_dtype_or_none(value: object) -> DType | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         try:
             return DType.from_label(value)
@@ -97,25 +99,36 @@ def _read_int_or_none(value: object) -> int | None:
     return None if value is None else _read_int(value)
 
 
-def _make_part(*, axis: int, index: int, parts: int | None = None, sizes: tuple[int, ...] | None = None) -> Part:
+def _read_sizes(value: object) -> tuple[int, ...] | Literal["target"]:
+    if value == "target":
+        return "target"
+    try:
+        return _read_ints(value)
+    except _UnreadableError:
+        raise _UnreadableError("a list of integers, or `target`") from None
+
+
+def _make_part(
+    *, axis: int, index: int, parts: int | None = None, sizes: tuple[int, ...] | Literal["target"] | None = None
+) -> Part:
     whole = sizes if parts is None else parts
     if whole is None or (parts is not None and sizes is not None):
         raise _UnreadableError("either `parts`, how many equal ones, or `sizes`, those of all")
-    return Part(axis, index, whole)
+    return Part(axis, index, None if whole == "target" else whole)
 
 
 _AXIS = {"axis": (_read_int, False)}
 # Of each operation: its class, and of each argument how it is read and whether it may be left out.
 _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[object], object], bool]]]] = {
     Transpose.name: (Transpose, {"perm": (_read_ints_or_none, True)}),
-    Reshape.name: (Reshape, {"shape": (_read_ints, False)}),
-    Cast.name: (Cast, {"dtype": (_read_dtype, False)}),
+    Reshape.name: (Reshape, {"shape": (_read_ints_or_none, True)}),
+    Cast.name: (Cast, {"dtype": (_read_dtype_or_none, True)}),
     Squeeze.name: (Squeeze, {"axis": (_read_int_or_ints, False)}),
     ExpandDims.name: (ExpandDims, {"axis": (_read_int, False)}),
     Fill.name: (lambda **arguments: Fill(arguments["with"]), {"with": (_read_initial, False)}),
     Part.name: (
         _make_part,
-        {**_AXIS, "index": (_read_int, False), "parts": (_read_int_or_none, True), "sizes": (_read_ints_or_none, True)},
+        {**_AXIS, "index": (_read_int, False), "parts": (_read_int_or_none, True), "sizes": (_read_sizes, True)},
     ),
     Concat.name: (Concat, _AXIS),
     Stack.name: (Stack, _AXIS),
@@ -140,7 +153,8 @@ def to_data(op: Op) -> dict[str, dict[str, Any]]:
         case Fill(value):
             arguments = {"with": say_initial(value)}
         case Part(axis, index, sizes):
-            arguments = {"axis": axis, "index": index, "parts" if isinstance(sizes, int) else "sizes": sizes}
+            whole = "target" if sizes is None else sizes
+            arguments = {"axis": axis, "index": index, "parts" if isinstance(sizes, int) else "sizes": whole}
         case _:
             arguments = {field.name: getattr(op, field.name) for field in fields(op)}
     arguments = {name: _plain(argument) for name, argument in arguments.items() if argument is not None}

@@ -3,12 +3,15 @@
 An operation is data. It proves shapes and dtypes without values (`infer_chain`), and has one external
 form, in rule files as in plans (`to_data`, `from_data`). The union is closed: what an operation does to
 values is said where it runs, by blocks, and once more where it is verified, on whole tensors.
+
+In a rule an operation may leave a parameter open (None): "as the target has it". `close_chain` fills it
+in once the target is known. Nothing else takes an open operation; a plan holds none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -88,15 +91,17 @@ class Reshape:
     """Give the values another shape, in row-major order.
 
     Attributes:
-        shape: The sizes; one may be -1 and follows from the others.
+        shape: The sizes; one may be -1 and follows from the others. None while open: the target's.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None = None
     name: ClassVar[str] = "reshape"
 
     def infer(self, specs: Specs) -> Specs:
         """The result's spec. Raises OperationError if the numbers of elements differ."""
         source = _one(self, specs)
+        if self.shape is None:
+            raise _still_open(self, "shape")
         known = math.prod(size for size in self.shape if size != -1)
         missing = self.shape.count(-1)
         if missing == 1 and known > 0 and source.num_elements % known == 0:
@@ -118,7 +123,7 @@ class Reshape:
 
     def describe(self) -> str:
         """In words, e.g. ``reshape to [48, 12, 4]``."""
-        return f"reshape to {list(self.shape)}"
+        return "reshape to the target's shape" if self.shape is None else f"reshape to {list(self.shape)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +132,19 @@ class Cast:
 
     See `compute` for what counts as destroyed. Strings, resources, variants and quantized types have
     no conversion.
+
+    Attributes:
+        dtype: The result's dtype. None while open: the target's.
     """
 
-    dtype: DType
+    dtype: DType | None = None
     name: ClassVar[str] = "cast"
 
     def infer(self, specs: Specs) -> Specs:
         """The result's spec. Raises OperationError if there is no conversion between the dtypes."""
         source = _one(self, specs)
+        if self.dtype is None:
+            raise _still_open(self, "dtype")
         for dtype, origin in ((source.dtype, f"source {source}"), (self.dtype, "dtype")):
             if not is_number(dtype):
                 raise OperationError(
@@ -147,11 +157,11 @@ class Cast:
 
     def inverse(self, specs: Specs) -> Op:
         """The cast back, if this one keeps every value. Raises IrreversibleError if it does not."""
-        self.infer(specs)
+        (result,) = self.infer(specs)
         source = specs[0].dtype
-        if not is_lossless(source, self.dtype):
+        if not is_lossless(source, result.dtype):
             raise IrreversibleError(
-                f"{self.dtype.label} does not hold every {source.label} value, so the source cannot be had back",
+                f"{result.dtype.label} does not hold every {source.label} value, so the source cannot be had back",
                 self.describe(),
                 hint=_KEEP,
             )
@@ -159,7 +169,7 @@ class Cast:
 
     def describe(self) -> str:
         """In words, e.g. ``cast to bfloat16``."""
-        return f"cast to {self.dtype.label}"
+        return f"cast to {self.dtype.label}" if self.dtype else "cast to the target's dtype"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +285,13 @@ class Part:
     Attributes:
         axis: The axis; a negative one counts from the end.
         index: Which part, from 0.
-        sizes: The sizes of all parts along the axis, or how many equal parts there are.
+        sizes: The sizes of all parts along the axis, or how many equal parts there are. None while open:
+            as the targets of all parts have them.
     """
 
     axis: int
     index: int
-    sizes: tuple[int, ...] | int
+    sizes: tuple[int, ...] | int | None
     name: ClassVar[str] = "part"
 
     def bounds(self, source: TensorSpec) -> tuple[int, int, int]:
@@ -291,6 +302,8 @@ class Part:
         """
         axis = _axis(self, source, self.axis)
         size = source.shape[axis]
+        if self.sizes is None:
+            raise _still_open(self, "sizes")
         count = self.sizes if isinstance(self.sizes, int) else len(self.sizes)
         if isinstance(self.sizes, int) and (count < 1 or size % count):
             raise OperationError(
@@ -331,7 +344,13 @@ class Part:
 
     def describe(self) -> str:
         """In words, e.g. ``part 0 of 3 along axis -1``."""
-        whole = str(self.sizes) if isinstance(self.sizes, int) else f"sizes {_short(self.sizes)}"
+        match self.sizes:
+            case None:
+                whole = "the targets' sizes"
+            case int():
+                whole = str(self.sizes)
+            case _:
+                whole = f"sizes {_short(self.sizes)}"
         return f"part {self.index} of {whole} along axis {self.axis}"
 
 
@@ -786,6 +805,66 @@ def inverse_chain(ops: Sequence[Op], specs: Specs) -> tuple[Op, ...]:
         inverted.append(op.inverse(specs))
         specs = op.infer(specs)
     return tuple(reversed(inverted))
+
+
+def close_chain(
+    ops: Sequence[Op], specs: Specs, wanted: TensorSpec, parts: Sequence[TensorSpec] = ()
+) -> tuple[Op, ...]:
+    """The chain with what it leaves open as the target has it.
+
+    Args:
+        ops: A rule's operations.
+        specs: What the first of them takes.
+        wanted: The target.
+        parts: For a chain with an open `Part`: the targets of all parts, in the parts' order.
+
+    Returns:
+        The chain without anything open. What it leads to may still be another spec than the target's.
+
+    Raises:
+        OperationError: An operation does not fit what it is given, or what is open does not follow from the target.
+    """
+    closed: list[Op] = []
+    for position, op in enumerate(ops):
+        rest = ops[position + 1 :]
+        match op:
+            case Reshape(None):
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                if wanted.num_elements != specs[0].num_elements:
+                    raise OperationError(
+                        "the target's shape does not hold the values",
+                        op.describe(),
+                        expected=f"{specs[0].num_elements} elements (source {specs[0]})",
+                        got=f"{wanted.num_elements} (target {wanted})",
+                    )
+                closing: Op = Reshape(wanted.shape)
+            case Cast(None):
+                _check_kept(op, "dtype", (other for other in rest if isinstance(other, Cast)))
+                closing = Cast(wanted.dtype)
+            case Part(axis, index, None):
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                closing = Part(axis, index, tuple(part.shape[_axis(op, part, axis)] for part in parts))
+            case _:
+                closing = op
+        specs = closing.infer(specs)
+        closed.append(closing)
+    return tuple(closed)
+
+
+def _check_kept(op: Op, what: str, changing: Iterable[Op]) -> None:
+    """What is open can be seen in the target if nothing that follows changes it."""
+    for other in changing:
+        raise OperationError(
+            f"the {what} does not follow from the target",
+            op.describe(),
+            expected=f"only operations that keep the {what} after it",
+            got=other.describe(),
+            hint=f"Say the {what}",
+        )
+
+
+def _still_open(op: Op, what: str) -> OperationError:
+    return OperationError("an open operation", op.describe(), expected=f"its {what}", got="none")
 
 
 def _one(op: Op, specs: Specs) -> TensorSpec:

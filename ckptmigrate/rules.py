@@ -175,7 +175,7 @@ def _statement_data(statement: list[Rule]) -> dict[str, Any]:
     targets = [str(rule.target) for rule in statement]
     match first.operations:
         case (ops.Part(axis, 0, sizes), *rest) if rest in ([], [ops.Squeeze((axis,))]):
-            given = {} if isinstance(sizes, int) else {"sizes": list(sizes)}
+            given = {} if isinstance(sizes, int) else {"sizes": "target" if sizes is None else list(sizes)}
             why = {"why": first.why} if first.why else {}
             word = "unstack" if rest else "split"
             return {word: {"from": str(first.sources[0]), "to": targets, "axis": axis, **given, **why}}

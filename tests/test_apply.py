@@ -65,6 +65,11 @@ MATRIX = floats(2, 3)
 OPERATIONS = {
     "transpose": (MATRIX, MATRIX.T, "transpose: {from: m/w, to: m/v, perm: [1, 0]}"),
     "reshape": (MATRIX, MATRIX.reshape(3, 2, 1), "reshape: {from: m/w, to: m/v, shape: [3, 2, 1]}"),
+    "as the target has it": (
+        MATRIX,
+        MATRIX.astype(BFLOAT16).reshape(6),
+        "map: {from: m/w, to: m/v, ops: [{cast: }, {reshape: }]}",
+    ),
     "cast": (MATRIX, MATRIX.astype(BFLOAT16), "cast: {from: m/w, to: m/v, dtype: bfloat16}"),
     "squeeze": (MATRIX[None], MATRIX, "squeeze: {from: m/w, to: m/v, axis: 0}"),
     "expand_dims": (MATRIX, MATRIX[:, None], "expand_dims: {from: m/w, to: m/v, axis: 1}"),

@@ -45,6 +45,11 @@ def steps_of(matching):
     return {path_of(step.target): path_of(step.sources[0]) if step.sources else None for step in matching.steps}
 
 
+def ops_of(matching):
+    """Operations by target path."""
+    return {path_of(step.target): step.ops for step in matching.steps}
+
+
 # Patterns on graphs, against every path there is.
 
 EDGE_LABELS = ("a", "b", "0", "1")
@@ -780,6 +785,30 @@ def test_a_split_that_does_not_divide_is_told():
     )
     assert "5" in str(error)
     assert "2" in str(error)
+
+
+def test_a_split_takes_the_sizes_of_its_targets_in_each_block():
+    sizes = [(1, 2), (3, 4)]
+    source = {"m": [{"qk": floats(2, q + k)} for q, k in sizes]}
+    target = {"m": [{"q": floats(2, q), "k": floats(2, k)} for q, k in sizes]}
+    rule = "  - split: {from: 'm/{i}/qk', to: ['m/{i}/q', 'm/{i}/k'], axis: 1, sizes: target}\n"
+    assert ops_of(match(source, target, rule)) == {
+        f"m/{block}/{name}": (Part(1, index, sizes[block]),) for block in (0, 1) for index, name in enumerate("qk")
+    }
+    del target["m"][1]["q"]
+    error = only(source, target, rule)
+    assert error.what == "the sizes do not follow from the targets"
+    assert error.got == "none for part 0"
+
+
+def test_what_a_rule_leaves_open_is_as_the_target_and_its_slots_have_it():
+    source = {"m": {"a": floats(2, 6), "b": floats(2)}}
+    target = {"m": {"a": floats(3, 4), "b": floats(2).astype(np.float64)}}
+    found = match(source, target, "  - reshape: {from: m/a}\n  - cast: {from: m/b}\n")
+    assert ops_of(found) == {"m/a": (Reshape((3, 4)),), "m/b": (Cast(DType.FLOAT64),)}
+    target = with_adam(a=floats(3, 4))
+    found = match(with_adam(a=floats(2, 6)), target, "  - reshape: {from: m/a}\n")
+    assert all(step.ops == (Reshape((3, 4)),) for step in slot_steps(found, target).values())
 
 
 def test_a_scale_goes_into_second_moments_twice():

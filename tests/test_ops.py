@@ -30,6 +30,7 @@ from ckptmigrate.ops import (
     Stack,
     Tile,
     Transpose,
+    close_chain,
     infer_chain,
     inverse_chain,
 )
@@ -221,6 +222,49 @@ def test_an_initial_value_comes_first():
     assert "got it after transpose" in message
 
 
+# ---------------------------------------------------------------- open operations
+
+
+def test_what_is_left_open_is_as_the_target_has_it():
+    specs, wanted = (TensorSpec(FLOAT, (2, 6)),), TensorSpec(DType.BFLOAT16, (3, 4))
+    assert close_chain([Transpose(), Reshape(), Cast(), Scale(2)], specs, wanted) == (
+        Transpose(),
+        Reshape((3, 4)),
+        Cast(DType.BFLOAT16),
+        Scale(2),
+    )
+    assert close_chain([Cast(), Reshape()], specs, wanted) == (Cast(DType.BFLOAT16), Reshape((3, 4)))
+    parts = [TensorSpec(INT, (2, 1)), TensorSpec(INT, (2, 5))]
+    assert close_chain([Part(-1, 1, None), Cast()], specs, parts[1], parts) == (Part(-1, 1, (1, 5)), Cast(INT))
+    assert close_chain([Transpose()], specs, wanted) == (Transpose(),)
+
+
+@pytest.mark.parametrize(
+    ("ops", "words"),
+    [
+        ([Reshape(), Transpose()], ["the shape does not follow", "keep the shape after it, got transpose", "Say the"]),
+        ([Reshape(), Reshape()], ["the shape does not follow"]),
+        ([Cast(), Transpose(), Cast(INT)], ["the dtype does not follow", "got cast to int32"]),
+        ([Part(0, 0, None), Tile(0, 2)], ["the shape does not follow", "got tile axis 0"]),
+        ([Reshape()], ["does not hold the values", "expected 6 elements (source float32[2, 3])", "got 4 (target"]),
+        ([Part(1, 0, None)], ["no such axis", "got 1 (axis)"]),
+        ([Part(0, 0, None)], ["do not make up the axis", "add up to 2", "got [4, 1], in all 5"]),
+    ],
+)
+def test_what_does_not_follow_from_the_target_has_to_be_said(ops, words):
+    parts = (TensorSpec(FLOAT, (4,)), TensorSpec(FLOAT, (1,)))
+    message = error_of(OperationError, close_chain, ops, (TensorSpec(FLOAT, (2, 3)),), parts[0], parts)
+    for word in words:
+        assert word in message
+
+
+def test_an_open_operation_is_no_step():
+    for op in (Reshape(), Cast(), Part(0, 0, None)):
+        message = error_of(OperationError, op.infer, (TensorSpec(FLOAT, (2,)),))
+        assert message.startswith(f"an open operation @ {op.describe()}: expected its ")
+        assert "target" in op.describe()
+
+
 # ---------------------------------------------------------------- the external form
 
 
@@ -233,12 +277,12 @@ wholes = st.lists(whole).map(tuple)
     st.one_of(
         [
             st.builds(Transpose, st.none() | st.permutations(range(3)).map(tuple)),
-            st.builds(Reshape, st.lists(st.integers(-1, 9)).map(tuple)),
-            st.builds(Cast, st.sampled_from(NUMBERS)),
+            st.builds(Reshape, st.none() | st.lists(st.integers(-1, 9)).map(tuple)),
+            st.builds(Cast, st.none() | st.sampled_from(NUMBERS)),
             st.builds(Squeeze, st.lists(st.integers(-3, 3)).map(tuple)),
             st.builds(ExpandDims, st.integers(-3, 3)),
             st.builds(Fill, st.just("template") | numbers),
-            st.builds(Part, whole, whole, whole | wholes),
+            st.builds(Part, whole, whole, st.none() | whole | wholes),
             st.builds(Concat, whole),
             st.builds(Stack, whole),
             st.builds(Slice, whole, whole, st.none() | whole),
@@ -277,6 +321,9 @@ def test_an_operation_reads_back_as_it_was_written(op):
         ({"init": {"with": 0.5}}, Fill(0.5)),
         ({"part": {"axis": -1, "index": 0, "parts": 3}}, Part(-1, 0, 3)),
         ({"part": {"axis": -1, "index": 0, "sizes": [4, 8]}}, Part(-1, 0, (4, 8))),
+        ({"part": {"axis": -1, "index": 0, "sizes": "target"}}, Part(-1, 0, None)),
+        ({"reshape": None}, Reshape()),
+        ({"cast": {}}, Cast()),
         ({"concat": {"axis": 0}}, Concat(0)),
         ({"stack": {"axis": 0}}, Stack(0)),
         ({"slice": {"axis": 0, "start": 2, "stop": -1}}, Slice(0, 2, -1)),
@@ -311,7 +358,7 @@ def test_every_operation_has_one_written_form(data, op):
         ({"cast": {}, "reshape": {}}, ["one name with its arguments"]),
         ({"cast": "bfloat16"}, ["cast: the arguments cannot be read", "a mapping with `dtype`", "got 'bfloat16'"]),
         ({"transpose": {"prem": [1, 0]}}, ["transpose: unknown argument", "one of `perm`", "Perhaps `perm`"]),
-        ({"reshape": {}}, ["reshape: missing argument", "expected `shape`"]),
+        ({"tile": {"axis": 0}}, ["tile: missing argument", "expected `times`"]),
         ({"reshape": {"shape": [1, "2"]}}, ["`shape` cannot be read", "a list of integers", "got [1, '2']"]),
         ({"reshape": {"shape": [True]}}, ["a list of integers"]),
         ({"squeeze": {"axis": 1.0}}, ["a list of integers"]),
@@ -323,6 +370,7 @@ def test_every_operation_has_one_written_form(data, op):
         ({"init": {"with": [0]}}, ["finite"]),
         ({"part": {"axis": 0, "index": 0}}, ["either `parts`", "or `sizes`", "got `axis`, `index`"]),
         ({"part": {"axis": 0, "index": 0, "parts": 2, "sizes": [1]}}, ["either `parts`"]),
+        ({"part": {"axis": 0, "index": 0, "sizes": "even"}}, ["a list of integers, or `target`", "got 'even'"]),
         ({"part": {"axis": 0, "index": 0, "parts": [2]}}, ["part: `parts` cannot be read", "an integer", "got [2]"]),
         ({"concat": {}}, ["concat: missing argument", "expected `axis`"]),
         ({"slice": {"axis": 0, "end": 3}}, ["slice: unknown argument", "`axis`, `start`, `stop`", "got `end`"]),
@@ -343,11 +391,10 @@ def test_what_cannot_be_read_says_where_and_what_could_be(data, words):
 
 def test_all_that_is_wrong_with_an_operation_is_told_together():
     with pytest.raises(Problems) as caught:
-        from_data({"reshape": {"shpe": [1], "axis": 2}}, "rules.yaml:3:5")
+        from_data({"gather": {"indexes": [1], "axes": 2}}, "rules.yaml:3:5")
     assert [problem.what for problem in caught.value.problems] == [
-        "reshape: unknown argument",
-        "reshape: unknown argument",
-        "reshape: missing argument",
+        *["gather: unknown argument"] * 2,
+        *["gather: missing argument"] * 2,
     ]
 
 

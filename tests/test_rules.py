@@ -245,6 +245,9 @@ def test_splits_joins_and_copies_survive_a_round_trip():
 rules:
   - split: {from: qkv, to: [q, k, v], axis: -1}
   - split: {from: two, to: [a, b], axis: 0, sizes: [1, 2], why: uneven}
+  - split: {from: three, to: [l, m, n], axis: 0, sizes: target}
+  - reshape: {from: o, to: p}
+  - cast: {from: r}
   - unstack: {from: both, to: [c, d], axis: 0}
   - concat: {from: [e, f], to: g, axis: 1}
   - average: {from: [h, i], to: j, weights: [1, 3]}
@@ -254,4 +257,4 @@ rules:
     rules = parse_rulebook(text, name="r")
     again = parse_rulebook(format_rulebook(rules), name="r")
     assert [replace(rule, where="") for rule in again] == [replace(rule, where="") for rule in rules]
-    assert len({rule.where for rule in again}) == 7
+    assert len({rule.where for rule in again}) == 10

@@ -9,7 +9,7 @@ import yaml
 
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Drop, Question, Step, Unmatched
-from ckptmigrate.ops import Cast, Fill, Reshape, Transpose
+from ckptmigrate.ops import Cast, Fill, Part, Reshape, Transpose
 from ckptmigrate.plan import Endpoint, Plan
 from ckptmigrate.rules import _RULE_ARGUMENTS, parse_rulebook
 from ckptmigrate.spec import DType, Key
@@ -20,7 +20,9 @@ GOOD_RULES = [
     "rename: {from: a, to: [b, c]}",
     "transpose: {from: a, to: b, perm: [1, 0]}",
     "reshape: {from: a, shape: [48, 12, 4]}",
+    "reshape: {from: a, to: b}",
     "cast: {from: '**', dtype: bfloat16}",
+    "cast: {from: a}",
     "squeeze: {from: a, axis: 0}",
     "squeeze: {from: a, axis: [0, 1]}",
     "expand_dims: {from: a, axis: 0}",
@@ -35,12 +37,15 @@ GOOD_RULES = [
     "add: {from: a, value: -1}",
     "split: {from: 'b/{i}/qkv', to: ['b/{i}/q', 'b/{i}/k', 'b/{i}/v'], axis: -1}",
     "split: {from: a, to: [b, c], axis: 0, sizes: [2, 3]}",
+    "split: {from: a, to: [b, c], axis: 0, sizes: target}",
     "unstack: {from: a, to: [b, c], axis: 0}",
     "concat: {from: [a, b], to: c, axis: 0}",
     "stack: {from: [a, b], to: c, axis: 0, why: fused}",
     "average: {from: [a, b], to: c}",
     "average: {from: [a, b], to: c, weights: [1, 3]}",
     "map: {from: [a, b], to: c, ops: [{concat: {axis: 0}}, {part: {axis: 0, index: 1, parts: 2}}]}",
+    "map: {from: a, to: b, ops: [{reshape: {}}, {cast: null}]}",
+    "map: {from: a, to: [b], ops: [{part: {axis: 0, index: 0, sizes: target}}]}",
     "drop: {from: 'old/**', why: replaced}",
     "init: {to: 'new/**', with: template}",
     "init: {to: a, with: 0.5}",
@@ -50,13 +55,14 @@ BAD_RULES = [
     "renam: {from: a, to: b}",
     "rename: {from: a, to: b, perm: [1, 0]}",
     "rename: {to: b}",
-    "reshape: {from: a}",
+    "reshape: {from: a, shape: target}",
     "cast: {from: a, dtype: float31}",
     "drop: {from: a, to: b}",
     "init: {with: zeros}",
     "init: {to: a, with: twos}",
     "map: {from: a, to: b}",
     "split: {from: a, to: b, axis: 0}",
+    "split: {from: a, to: [b, c], axis: 0, sizes: even}",
     "split: {from: [a, b], to: [c, d], axis: 0}",
     "concat: {from: a, to: b, axis: 0}",
     "concat: {from: [a, b], to: [c, d], axis: 0}",
@@ -86,6 +92,14 @@ def test_a_rule_that_is_refused_does_not_fit_the_schema(rule):
         parse_rulebook(rule_file(rule))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(rule_file(rule)), schema("rules-1.json"))
+
+
+@pytest.mark.parametrize("op", [Reshape(), Cast(), Part(0, 0, None)])
+def test_a_plan_with_an_open_operation_does_not_fit_the_schema(op):
+    step = Step(Key("a"), (Key("a"),), (op,), "rule", 1.0, ())
+    end = Endpoint("x/ckpt", "sha256:" + "0" * 64)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(Plan(end, end, (step,)).to_json()), schema("plan-1.json"))
 
 
 def test_the_schema_knows_every_word_of_a_rule_file():

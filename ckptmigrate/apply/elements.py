@@ -29,11 +29,16 @@ Elementwise: TypeAlias = Cast | Scale | Add
 def calculate(op: Elementwise, values: Array, dtype: DType) -> tuple[Array, Array | None]:
     """Values after an operation on each, and where one was destroyed (None: nowhere)."""
     match op:
-        case Cast(target):
-            return _converted(values, dtype, target)
+        case Cast():
+            return _converted(values, dtype, result_dtype(op, dtype))
         case Scale(number) | Add(number):
             calculate = _calculated_whole if int_range(dtype) else _calculated
             return calculate(values, dtype, number, is_product=isinstance(op, Scale))
+
+
+def result_dtype(op: Elementwise, dtype: DType) -> DType:
+    """The dtype of what an operation makes of elements of `dtype`."""
+    return op.dtype or dtype if isinstance(op, Cast) else dtype
 
 
 def _calculated(values: Array, dtype: DType, number: float, *, is_product: bool) -> tuple[Array, Array | None]:

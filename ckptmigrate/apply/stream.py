@@ -20,7 +20,7 @@ from itertools import accumulate, chain, groupby, pairwise, product
 from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from ckptmigrate.apply.elements import Elementwise, calculate, element_dtype
+from ckptmigrate.apply.elements import Elementwise, calculate, element_dtype, result_dtype
 from ckptmigrate.dtypes import PARTS
 from ckptmigrate.errors import OperationError
 from ckptmigrate.ops import (
@@ -235,7 +235,7 @@ def compute(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, *, block
             (readable,) = sources
     steps = normal_form(ops, specs)
     wide_bytes = [8 << (readable.spec.dtype in PARTS)] if isinstance(readable, _Averaged) else []
-    dtypes = (readable.spec.dtype, *(step.dtype for step in steps if isinstance(step, Cast)))
+    dtypes = (readable.spec.dtype, *(step.dtype for step in steps if isinstance(step, Cast) and step.dtype))
     itemsize_bytes = max(*wide_bytes, *(dtype.itemsize_bytes or _STRING_BYTES for dtype in dtypes), 1)
     max_elements = max(1, block_bytes // itemsize_bytes)
     for is_elementwise, group in groupby(steps, key=lambda step: isinstance(step, Cast | Scale | Add)):
@@ -641,7 +641,7 @@ class _Computed:
             values, lost = calculate(op, values, dtype)
             if lost is not None:
                 raise self.loss()
-            dtype = op.dtype if isinstance(op, Cast) else dtype
+            dtype = result_dtype(op, dtype)
         return values
 
     def loss(self) -> OperationError:
@@ -658,7 +658,7 @@ class _Computed:
                     firsts[at] = firsts[at] or f"the first at flat index {offset + index} ({given[index]})"
                     counts[at] += int(lost.sum())
                     break
-                given, dtype = out, op.dtype if isinstance(op, Cast) else dtype
+                given, dtype = out, result_dtype(op, dtype)
             offset += values.size
         at = next(at for at, count in enumerate(counts) if count)
         (spec,) = infer_chain(self.ops[: at + 1], (self.source.spec,))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ckptmigrate.errors import CkptMigrateError, OperationError, RuleError, raise_all
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
-from ckptmigrate.ops import infer_chain
+from ckptmigrate.ops import Op, Part, close_chain, infer_chain
 from ckptmigrate.rules import Rule, Rulebook
 from ckptmigrate.spec import Key, Pattern, format_path
 
@@ -19,11 +19,19 @@ _SHOWN = 3
 
 
 class Claim(NamedTuple):
-    """What a rule says of a target tensor (None for `drop`) and the source tensors (none for `init`) it is made of."""
+    """What a rule says of a target tensor (None for `drop`) and the source tensors (none for `init`) it is made of.
+
+    Attributes:
+        rule: The rule.
+        sources: The source tensors, in the order that `operations` take them.
+        target: The target tensor.
+        operations: The rule's, with what it leaves open as the target has it.
+    """
 
     rule: Rule
     sources: tuple[Key, ...]
     target: Key | None
+    operations: tuple[Op, ...]
 
 
 def read_claims(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook) -> Claims:
@@ -34,8 +42,10 @@ def read_claims(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook) ->
     """
     claims = Claims(source, target)
     problems: list[CkptMigrateError] = []
-    for rule in rulebook:
-        claims.claims.extend(claims.of(rule, problems))
+    found = [(rule, list(claims.of(rule, problems))) for rule in rulebook]
+    splits = Splits(claim for _, several in found for claim in several)
+    for rule, several in found:
+        claims.claims.extend(claims.fitting(rule, several, splits, problems))
     problems.extend(claims.contradictions())
     # The parts of one split, and copies, go wrong in the same way at the same place.
     told = {str(problem): problem for problem in problems}
@@ -71,22 +81,28 @@ class Claims:
                 keys = _keys_of(self.source, nodes_matching(self.source, pattern))
                 if not keys:
                     problems.append(_matches_nothing(rule, pattern, self.source, "source"))
-                yield from (Claim(rule, (key,), None) for key in keys)
+                yield from (Claim(rule, (key,), None, ()) for key in keys)
             case "init":
                 assert rule.target is not None  # noqa: S101  # `Rule` says so; mypy cannot
                 keys = _keys_of(self.target, nodes_matching(self.target, rule.target))
                 if not keys:
                     problems.append(_matches_nothing(rule, rule.target, self.target, "target"))
-                problems.extend(_folded([e for key in keys for e in self.unfillable(rule, key)], rule.where))
-                yield from (Claim(rule, (), key) for key in keys)
+                yield from (Claim(rule, (), key, rule.operations) for key in keys)
 
-    def unfillable(self, rule: Rule, key: Key) -> Iterator[CkptMigrateError]:
-        """Why the target cannot hold the rule's initial value, if so."""
-        try:
-            infer_chain(rule.operations, (self.target.specs[key],))
-        except OperationError as error:
-            where = f"{rule.where}, {self.target.say_key(key)}"
-            yield RuleError(error.what, where, expected=error.expected, got=error.got, hint=error.hint)
+    def fitting(
+        self, rule: Rule, claims: Iterable[Claim], splits: Splits, problems: list[CkptMigrateError]
+    ) -> Iterator[Claim]:
+        """Those of a rule's claims that lead to the target's shapes and dtypes, closed."""
+        misfits: list[CkptMigrateError] = []
+        for claim in claims:
+            if claim.target is None:
+                yield claim
+                continue
+            try:
+                yield claim._replace(operations=self.closed(claim, splits))
+            except RuleError as error:
+                misfits.append(error)
+        problems.extend(_folded(misfits, rule.where))
 
     def mapped(self, rule: Rule, problems: list[CkptMigrateError]) -> Iterator[Claim]:
         assert rule.target is not None  # noqa: S101  # `Rule` says so; mypy cannot
@@ -99,11 +115,7 @@ class Claims:
                 continue
             # One pattern may lead from several sources to one target: that is a contradiction, told with the others.
             for sources in zip(*per_pattern, strict=True):
-                misfit = self.misfit(rule, sources, target_key)
-                if misfit:
-                    misfits.append(misfit)
-                else:
-                    yield Claim(rule, sources, target_key)
+                yield Claim(rule, sources, target_key, rule.operations)
         problems.extend(_folded(misfits, rule.where))
 
     def origins(
@@ -151,40 +163,51 @@ class Claims:
             hint="Capture in each pattern of `from` what tells its variables apart, and use it in `to`",
         )
 
-    def misfit(self, rule: Rule, sources: tuple[Key, ...], target_key: Key) -> CkptMigrateError | None:
-        """Why the values do not have the target's shape and dtype after the rule's operations, if so."""
+    def closed(self, claim: Claim, splits: Splits) -> tuple[Op, ...]:
+        """A claim's operations with nothing open.
+
+        Raises:
+            RuleError: They do not lead from the sources to the target.
+        """
+        rule, sources, target_key, operations = claim
+        assert target_key is not None  # noqa: S101  # a drop has no operations
         wanted = self.target.specs[target_key]
-        said = ", ".join(map(self.source.say_key, sources))
+        given = sources or (target_key,)
+        side = self.source if sources else self.target
+        said = ", ".join(map(side.say_key, given))
+        specs = tuple(side.specs[key] for key in given)
         try:
-            specs = infer_chain(rule.operations, tuple(self.source.specs[key] for key in sources))
+            parts = [self.target.specs[key] for key in splits.targets(claim)]
+            operations = close_chain(operations, specs, wanted, parts)
+            specs = infer_chain(operations, specs)
         except OperationError as error:
-            return RuleError(
+            raise RuleError(
                 error.what, f"{rule.where}, {said}", expected=error.expected, got=error.got, hint=error.hint
-            )
+            ) from error
         if len(specs) > 1:
-            return RuleError(
+            raise RuleError(
                 "several sources and nothing that joins them",
                 rule.where,
                 expected="an operation that takes them all: concat, stack or average",
                 got=f"{said} (source)",
             )
         (result,) = specs
-        if result == wanted:
-            return None
-        after = " after the rule's operations" if rule.operations else ""
-        return RuleError(
-            "the shape does not come out" if result.shape != wanted.shape else "the dtype does not come out",
-            rule.where,
-            expected=f"{wanted} (target {self.target.say_key(target_key)})",
-            got=f"{result} (source {said}{after})",
-            hint="Add the operation that leads from one to the other, or mend the pattern",
-        )
+        if result != wanted:
+            after = " after the rule's operations" if operations else ""
+            raise RuleError(
+                "the shape does not come out" if result.shape != wanted.shape else "the dtype does not come out",
+                rule.where,
+                expected=f"{wanted} (target {self.target.say_key(target_key)})",
+                got=f"{result} (source {said}{after})",
+                hint="Add the operation that leads from one to the other, or mend the pattern",
+            )
+        return operations
 
     def contradictions(self) -> Iterator[CkptMigrateError]:
         """Targets that several claims make, and sources that several use without saying so."""
         by_target: dict[Key, list[tuple[Rule, tuple[Key, ...]]]] = {}
         by_source: dict[Key, list[tuple[Rule, Key | None]]] = {}
-        for rule, sources, target_key in self.claims:
+        for rule, sources, target_key, _ in self.claims:
             if target_key is not None:
                 by_target.setdefault(target_key, []).append((rule, sources))
             for source_key in sources:
@@ -229,6 +252,47 @@ class Claims:
                     if dropped
                     else "If the copy is meant, say so with a list: `rename: {from: a, to: [b, c]}`",
                 )
+
+
+class Splits:
+    """The targets of all parts of each split whose sizes are those of its targets."""
+
+    def __init__(self, claims: Iterable[Claim]) -> None:
+        self._targets: dict[tuple[object, ...], dict[int, Key]] = {}
+        for claim in claims:
+            part = _open_part(claim)
+            if part is not None and claim.target is not None:
+                self._targets.setdefault(_split_of(claim), {})[part.index] = claim.target
+
+    def targets(self, claim: Claim) -> Sequence[Key]:
+        """The targets of the parts, in order; none for a claim that is part of no such split.
+
+        Raises:
+            OperationError: A part has no target.
+        """
+        part = _open_part(claim)
+        if part is None:
+            return ()
+        targets = self._targets[_split_of(claim)]
+        missing = [index for index in range(max(targets)) if index not in targets]
+        if missing:
+            raise OperationError(
+                "the sizes do not follow from the targets",
+                part.describe(),
+                expected="a target for each part",
+                got=f"none for part {missing[0]}",
+                hint="Say the sizes",
+            )
+        return [target for _, target in sorted(targets.items())]
+
+
+def _open_part(claim: Claim) -> Part | None:
+    return next((op for op in claim.operations if isinstance(op, Part) and op.sizes is None), None)
+
+
+def _split_of(claim: Claim) -> tuple[object, ...]:
+    """What the claims of one split of one source have in common."""
+    return claim.rule.where, claim.rule.sources, claim.sources
 
 
 def _keys_of(graph: ObjectGraph, nodes: Iterable[int]) -> list[Key]:

@@ -51,7 +51,7 @@ def _take_claim(draft: Draft, claim: Claim) -> None:
     draft.used.update(claim.sources)
     evidence = f"rule {rule.where}: {rule.describe()}" if rule.where else f"rule: {rule.describe()}"
     status: Status = "initial" if rule.kind == "init" else "rule"
-    draft.steps[claim.target] = Step(claim.target, claim.sources, rule.operations, status, 1.0, (evidence,))
+    draft.steps[claim.target] = Step(claim.target, claim.sources, claim.operations, status, 1.0, (evidence,))
 
 
 def _take_exact(draft: Draft) -> None:

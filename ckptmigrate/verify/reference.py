@@ -69,9 +69,9 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
     match op:
         case Transpose(perm):
             array = np.transpose(array, perm)
-        case Reshape(shape):
+        case Reshape(tuple(shape)):
             array = np.reshape(array, shape)
-        case Cast(dtype):
+        case Cast(DType() as dtype):
             array = _cast(array, dtype)
         case Squeeze(axes):
             array = np.squeeze(array, axes)
@@ -83,7 +83,7 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
             array = np.full_like(array, value)
         case Part(axis, index, int(count)):
             array = np.split(array, count, axis)[index]
-        case Part(axis, index, sizes):
+        case Part(axis, index, tuple(sizes)):
             array = np.split(array, np.cumsum(sizes)[:-1], axis)[index]
         case Slice(axis, start, stop):
             array = np.moveaxis(np.moveaxis(array, axis, 0)[start:stop], 0, axis)
