@@ -11,7 +11,8 @@ from chains import FLOAT, INT, NUMBERS, InMemory, chains, error_of, numpy_dtype,
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from ckptmigrate.apply.stream import compute, normal_form
+from ckptmigrate.apply.normal import normal_form
+from ckptmigrate.apply.stream import compute
 from ckptmigrate.dtypes import is_lossless
 from ckptmigrate.errors import IrreversibleError, OperationError
 from ckptmigrate.ops import (

@@ -13,7 +13,7 @@ from ckptmigrate.dtypes import (
     int_range,
     is_lossless,
 )
-from ckptmigrate.ops import Add, Cast, Scale
+from ckptmigrate.ops import Add, Cast, Elementwise, Scale
 from ckptmigrate.spec import DType
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array: TypeAlias = npt.NDArray[Any]
-
-Elementwise: TypeAlias = Cast | Scale | Add
-"""The operations that compute each element from itself."""
 
 
 def calculate(op: Elementwise, values: Array, dtype: DType) -> tuple[Array, Array | None]:

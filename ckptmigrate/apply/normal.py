@@ -1,0 +1,131 @@
+"""What is left of a chain when reshapes and identities are taken out, as few moves as can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import TypeAlias
+
+from ckptmigrate.ops import (
+    Add,
+    Cast,
+    Elementwise,
+    Fill,
+    Gather,
+    Op,
+    Pad,
+    Part,
+    Repeat,
+    Scale,
+    Shape,
+    Slice,
+    Specs,
+    Tile,
+    Transpose,
+    inverted_order,
+)
+from ckptmigrate.spec import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """See the values in `shape`, transpose by `perm`, and take the result as flat again."""
+
+    shape: Shape
+    perm: tuple[int, ...]
+
+    @property
+    def result_shape(self) -> Shape:
+        return tuple(self.shape[axis] for axis in self.perm)
+
+    def then(self, seen: Shape, perm: tuple[int, ...]) -> Move | None:
+        """This and, after it, a transpose of the result seen in the shape `seen`, as one; None if there is none.
+
+        There is one if the axes of both can be cut at each other's bounds, as (2, 6) and (4, 3) can
+        (both are cuts of (2, 2, 3)) and (4, 6) and (6, 4) cannot.
+        """
+        ends, seen_ends = (list(accumulate(shape, mul)) for shape in (self.result_shape, seen))
+        bounds = sorted({1, *ends, *seen_ends})
+        if any(above % below for below, above in pairwise(bounds)):
+            return None
+        sizes = [above // below for below, above in pairwise(bounds)]
+
+        def pieces(ends: list[int], axis: int) -> range:
+            return range(bounds.index(ends[axis - 1] if axis else 1), bounds.index(ends[axis]))
+
+        stored = [piece for axis in inverted_order(self.perm) for piece in pieces(ends, axis)]
+        wanted = [piece for axis in perm for piece in pieces(seen_ends, axis)]
+        # Neighbours that stay neighbours are one axis: long runs, and no bounds that a later step must respect.
+        runs: list[list[int]] = []
+        for piece in wanted:
+            if runs and stored.index(piece) == stored.index(runs[-1][-1]) + 1:
+                runs[-1].append(piece)
+            else:
+                runs.append([piece])
+        order = sorted(range(len(runs)), key=lambda run: stored.index(runs[run][0]))
+        return Move(
+            tuple(math.prod(sizes[piece] for piece in runs[run]) for run in order), inverted_order(tuple(order))
+        )
+
+
+_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """An operation along an axis, and the shape that it sees its source in."""
+
+    op: _AlongAxis
+    shape: Shape
+
+
+Step: TypeAlias = Move | Along | Elementwise
+
+
+def normal_form(ops: Sequence[Op], specs: Specs) -> list[Step]:
+    """What is left of a chain on one source when reshapes and identities are taken out, as few moves as can be.
+
+    What computes elements commutes with what moves and selects them, and comes after it; only a padding
+    has to come after what does not hold for its value. A reshape is only another way to see flat values.
+    """
+    steps: list[Step] = []
+    elementwise: list[Elementwise] = []
+    constant = False
+    for op in ops:
+        (spec,) = specs
+        specs = op.infer(specs)
+        match op:
+            case Fill(value):
+                constant = value != "template"
+            case Cast(dtype) if dtype is spec.dtype:
+                pass
+            case Cast() | Scale() | Add():
+                elementwise.append(op)
+            case Transpose() if spec.num_elements and not constant:
+                _add_transpose(steps, spec, op.order(len(spec.shape)))
+            case Pad() if specs[0] != spec:
+                steps += elementwise
+                elementwise = []
+                constant = False
+                steps.append(Along(op, spec.shape))
+            case Gather(axis, indices) if indices != tuple(range(spec.shape[axis])):
+                steps.append(Along(op, spec.shape))
+            case Part() | Slice() | Tile() | Repeat() if specs[0] != spec:
+                steps.append(Along(op, spec.shape))
+            case _:
+                pass
+    return [*steps, *elementwise]
+
+
+def _add_transpose(steps: list[Step], spec: TensorSpec, perm: tuple[int, ...]) -> None:
+    last = steps[-1] if steps else None
+    fused = last.then(spec.shape, perm) if isinstance(last, Move) else None
+    if fused is not None:
+        steps.pop()
+    else:
+        fused = Move((spec.num_elements,), (0,)).then(spec.shape, perm)
+    if fused and len(fused.shape) > 1:  # one axis is the identity
+        steps.append(fused)

@@ -1,0 +1,192 @@
+"""Sources that say where each element comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ckptmigrate.apply.boxes import Box, Shape, Source, cuts_of, extents, read_as, replaced, take
+from ckptmigrate.apply.elements import element_dtype
+from ckptmigrate.apply.normal import Along, Move
+from ckptmigrate.ops import Gather, Pad, Part, Repeat, Slice, Tile, inverted_order
+from ckptmigrate.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array: TypeAlias = npt.NDArray[Any]
+
+# A transposed copy runs fastest when it fills a cache line of the result at a time (64 bytes are 16
+# float32), over as many rows as make the loop's overhead small. Measured: 0.9 GB/s without, 5 GB/s with.
+_STRIP_ELEMENTS = 16
+_STRIP_MIN_ELEMENTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A tensor with the same value everywhere."""
+
+    spec: TensorSpec
+    value: float
+
+    def read_box(self, box: Box, shape: Shape) -> Array:  # noqa: ARG002  # the same in every shape
+        import numpy as np
+
+        return np.full(extents(box), self.value, element_dtype(self.spec.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A source that has been moved; its own shape is the move's result shape."""
+
+    source: Source
+    move: Move
+
+    @property
+    def spec(self) -> TensorSpec:
+        return TensorSpec(self.source.spec.dtype, self.move.result_shape)
+
+    def read_box(self, box: Box, shape: Shape) -> Array:
+        cuts = cuts_of(self.move.result_shape, shape)
+        back = inverted_order(self.move.perm)
+        stored = [(axis, piece) for axis in back for piece in range(len(cuts[axis]))]
+        wanted = sorted(stored)
+        perm = tuple(stored.index(piece) for piece in wanted)
+        move = Move(tuple(cuts[axis][piece] for axis, piece in stored), perm)
+
+        def read(region: Box) -> Array:
+            region = tuple(region[axis] for axis in inverted_order(perm))
+            return _transposed_copy(self.source.read_box(region, move.shape), perm)
+
+        return read_as(box, shape, move.result_shape, read)
+
+
+def _transposed_copy(values: Array, perm: tuple[int, ...]) -> Array:
+    import numpy as np
+
+    view = values.transpose(perm)
+    if values.dtype.kind == "V":  # numpy copies its own types faster; same bytes
+        return _transposed_copy(values.view(f"u{values.itemsize}"), perm).view(values.dtype)
+    if perm[-1] == len(perm) - 1:
+        return np.ascontiguousarray(view)
+    out = np.empty(view.shape, view.dtype)
+    rows = view.size // view.shape[-1]
+    step = max(_STRIP_ELEMENTS, _STRIP_MIN_ELEMENTS // rows)
+    for start in range(0, view.shape[-1], step):
+        out[..., start : start + step] = view[..., start : start + step]
+    return out
+
+
+class AxisSource:
+    """What changes one axis of its own shape only. The other axes may be seen cut, the way who asks sees them."""
+
+    __slots__ = ("axis", "spec")
+
+    def __init__(self, spec: TensorSpec, axis: int) -> None:
+        self.spec = spec
+        self.axis = axis
+
+    def read_box(self, box: Box, shape: Shape) -> Array:
+        cuts = cuts_of(self.spec.shape, shape)
+        cuts[self.axis] = (self.spec.shape[self.axis],)
+        own = tuple(chain.from_iterable(cuts))
+        axis = sum(map(len, cuts[: self.axis]))
+        return read_as(box, shape, own, lambda region: self.read(region, own, axis))
+
+    def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        """The values in a box of `shape`, its own shape with other axes than `axis` perhaps cut."""
+        raise NotImplementedError
+
+
+class Window(AxisSource):
+    """A range of an axis."""
+
+    __slots__ = ("full", "source", "start")
+
+    def __init__(self, source: Source, shape: Shape, axis: int, start: int, stop: int) -> None:
+        super().__init__(TensorSpec(source.spec.dtype, replaced(shape, axis, stop - start)), axis)
+        self.source, self.start, self.full = source, start, shape[axis]
+
+    def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        start, stop = box[axis]
+        return self.source.read_box(
+            replaced(box, axis, (start + self.start, stop + self.start)), replaced(shape, axis, self.full)
+        )
+
+
+class Gathered(AxisSource):
+    """Some indices of an axis, in any order."""
+
+    __slots__ = ("full", "indices", "source")
+
+    def __init__(self, source: Source, shape: Shape, axis: int, indices: Sequence[int]) -> None:
+        import numpy as np
+
+        super().__init__(TensorSpec(source.spec.dtype, replaced(shape, axis, len(indices))), axis)
+        self.source, self.full, self.indices = source, shape[axis], np.array(indices, np.int64)
+
+    def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        start, stop = box[axis]
+        seen = replaced(shape, axis, self.full)
+        return take(lambda region: self.source.read_box(region, seen), box, axis, self.indices[start:stop])
+
+
+class Repeated(AxisSource):
+    """A new axis along which everything is the same."""
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: Source, shape: Shape, axis: int, times: int) -> None:
+        super().__init__(TensorSpec(source.spec.dtype, (*shape[:axis], times, *shape[axis:])), axis)
+        self.source = source
+
+    def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        import numpy as np
+
+        one = self.source.read_box((*box[:axis], *box[axis + 1 :]), (*shape[:axis], *shape[axis + 1 :]))
+        return np.broadcast_to(np.expand_dims(one, axis), extents(box))
+
+
+class Joined(AxisSource):
+    """Several sources, one after another along an axis."""
+
+    __slots__ = ("sizes", "sources")
+
+    def __init__(self, sources: Sequence[Source], shape: Shape, axis: int, sizes: Sequence[int]) -> None:
+        super().__init__(TensorSpec(sources[0].spec.dtype, replaced(shape, axis, sum(sizes))), axis)
+        self.sources, self.sizes = sources, sizes
+
+    def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        import numpy as np
+
+        start, stop = box[axis]
+        parts: list[Array] = []
+        low = 0
+        for source, size in zip(self.sources, self.sizes, strict=True):
+            first, last = max(start - low, 0), min(stop - low, size)
+            if first < last:
+                parts.append(source.read_box(replaced(box, axis, (first, last)), replaced(shape, axis, size)))
+            low += size
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
+
+
+def along(source: Source, step: Along) -> Source:
+    """The source that an operation along an axis makes of another."""
+    shape = step.shape
+    spec = TensorSpec(source.spec.dtype, shape)
+    axis = step.op.axis % len(shape)
+    match step.op:
+        case Part() | Slice():
+            _, start, stop = step.op.bounds(spec)
+            return Window(source, shape, axis, start, stop)
+        case Pad(_, before, after, value):
+            ends = [Constant(TensorSpec(spec.dtype, replaced(shape, axis, size)), value) for size in (before, after)]
+            return Joined([ends[0], source, ends[1]], shape, axis, [before, shape[axis], after])
+        case Gather(_, indices):
+            return Gathered(source, shape, axis, indices)
+        case Tile(_, times):
+            return Repeated(source, shape, axis, times)
+        case Repeat(_, times):
+            return Repeated(source, shape, axis + 1, times)

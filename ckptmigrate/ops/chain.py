@@ -1,0 +1,127 @@
+"""Every operation there is, and chains of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from ckptmigrate.errors import OperationError
+from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
+from ckptmigrate.ops.elementwise import Add, Cast, Scale
+from ckptmigrate.ops.filling import Fill
+from ckptmigrate.ops.fitting import Specs, axis_of
+from ckptmigrate.ops.joins import Average, Concat, Stack
+from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose
+from ckptmigrate.spec import TensorSpec
+
+Op: TypeAlias = (
+    Transpose
+    | Reshape
+    | Cast
+    | Squeeze
+    | ExpandDims
+    | Fill
+    | Part
+    | Concat
+    | Stack
+    | Slice
+    | Pad
+    | Gather
+    | Tile
+    | Repeat
+    | Scale
+    | Add
+    | Average
+)
+"""Every operation there is. The union is closed: code that tells them apart is a ``match``."""
+
+
+def infer_chain(ops: Sequence[Op], specs: Specs) -> Specs:
+    """The specs that a chain of operations leads to; `specs` itself for an empty chain.
+
+    Raises:
+        OperationError: An operation does not fit what it is given.
+    """
+    for position, op in enumerate(ops):
+        if isinstance(op, Fill | Concat | Stack | Average) and position:
+            raise OperationError(
+                "an initial value replaces what comes before it"
+                if isinstance(op, Fill)
+                else "an operation on several sources takes them as they are",
+                op.describe(),
+                expected="it to be the first operation",
+                got=f"it after {ops[position - 1].describe()}",
+            )
+        specs = op.infer(specs)
+    return specs
+
+
+def inverse_chain(ops: Sequence[Op], specs: Specs) -> tuple[Op, ...]:
+    """The chain that leads from the result of `ops` on `specs` back to the source.
+
+    Raises:
+        OperationError: An operation does not fit what it is given.
+        IrreversibleError: An operation loses what its inverse would need.
+    """
+    inverted: list[Op] = []
+    infer_chain(ops, specs)
+    for op in ops:
+        inverted.append(op.inverse(specs))
+        specs = op.infer(specs)
+    return tuple(reversed(inverted))
+
+
+def close_chain(
+    ops: Sequence[Op], specs: Specs, wanted: TensorSpec, parts: Sequence[TensorSpec] = ()
+) -> tuple[Op, ...]:
+    """The chain with what it leaves open as the target has it.
+
+    Args:
+        ops: A rule's operations.
+        specs: What the first of them takes.
+        wanted: The target.
+        parts: For a chain with an open `Part`: the targets of all parts, in the parts' order.
+
+    Returns:
+        The chain without anything open. What it leads to may still be another spec than the target's.
+
+    Raises:
+        OperationError: An operation does not fit what it is given, or what is open does not follow from the target.
+    """
+    closed: list[Op] = []
+    for position, op in enumerate(ops):
+        rest = ops[position + 1 :]
+        match op:
+            case Reshape(None):
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                if wanted.num_elements != specs[0].num_elements:
+                    raise OperationError(
+                        "the target's shape does not hold the values",
+                        op.describe(),
+                        expected=f"{specs[0].num_elements} elements (source {specs[0]})",
+                        got=f"{wanted.num_elements} (target {wanted})",
+                    )
+                closing: Op = Reshape(wanted.shape)
+            case Cast(None):
+                _check_kept(op, "dtype", (other for other in rest if isinstance(other, Cast)))
+                closing = Cast(wanted.dtype)
+            case Part(axis, index, None):
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                closing = Part(axis, index, tuple(part.shape[axis_of(op, part, axis)] for part in parts))
+            case _:
+                closing = op
+        specs = closing.infer(specs)
+        closed.append(closing)
+    return tuple(closed)
+
+
+def _check_kept(op: Op, what: str, changing: Iterable[Op]) -> None:
+    """What is open can be seen in the target if nothing that follows changes it."""
+    for other in changing:
+        raise OperationError(
+            f"the {what} does not follow from the target",
+            op.describe(),
+            expected=f"only operations that keep the {what} after it",
+            got=other.describe(),
+            hint=f"Say the {what}",
+        )
