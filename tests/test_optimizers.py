@@ -8,7 +8,7 @@ in the model but adds nothing to what it computes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +108,13 @@ class Model:
     def build(self) -> None:
         """Make the slots, as a training script does that restores."""
         variables = self.net.trainable_variables
-        if isinstance(self.optimizer, LEGACY.Optimizer | tf_keras.mixed_precision.LossScaleOptimizer) and not hasattr(
-            self.optimizer, "_build"
-        ):
-            inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if isinstance(inner, LEGACY.Optimizer):
             inner._create_all_weights(variables)
-        else:
+        elif isinstance(self.optimizer, KERAS3.Optimizer):
             self.optimizer.build(variables)
+        else:
+            inner.build(variables)
 
     def train(self, first: int = 0, steps: int = BATCHES) -> list[float]:
         """The losses of so many steps, each on its own batch."""
@@ -240,3 +240,125 @@ def test_training_goes_on_in_another_generation(before, after, name, tmp_path):
     np.testing.assert_allclose(new.train(BATCHES), old.train(BATCHES), rtol=0, atol=1e-6)
     for variable, value in old.values().items():
         np.testing.assert_allclose(new.values()[variable], value, rtol=0, atol=1e-6, err_msg=variable)
+
+
+# Wrappers, averages, and other optimizers.
+
+
+def loss_scaled(module: Any) -> Any:
+    if module is KERAS3:
+        return KERAS3.LossScaleOptimizer(KERAS3.Adam(RATE), initial_scale=2.0**10)
+    return tf_keras.mixed_precision.LossScaleOptimizer(module.Adam(RATE), initial_scale=2.0**10)
+
+
+@pytest.mark.parametrize("before", [LEGACY, NEW, KERAS3], ids=["legacy", "2.11", "3"])
+@pytest.mark.parametrize("after", [LEGACY, NEW, KERAS3], ids=["legacy", "2.11", "3"])
+def test_the_loss_scale_goes_along_in_every_generation(before, after, tmp_path):
+    old, new = old_form(loss_scaled(before)), new_form(loss_scaled(after))
+    old.train()
+    new.build()
+    migrate(tmp_path, old, new, rules(before, after), yes_proposed=after is LEGACY)
+    np.testing.assert_allclose(new.train(BATCHES), old.train(BATCHES), rtol=0, atol=1e-6)
+    scale, steps = scale_of(new.optimizer)
+    assert (scale, steps) == scale_of(old.optimizer) == (2.0**10, 2 * BATCHES)
+
+
+def scale_of(optimizer: Any) -> tuple[float, int]:
+    if isinstance(optimizer, KERAS3.LossScaleOptimizer):
+        return float(optimizer.dynamic_scale), int(optimizer.step_counter)
+    return float(optimizer.loss_scale), int(optimizer.dynamic_counter)
+
+
+@pytest.mark.parametrize("module", [LEGACY, NEW, KERAS3], ids=["legacy", "2.11", "3"])
+@pytest.mark.parametrize("is_wrapped", [True, False], ids=["unwrapped", "wrapped"])
+def test_an_optimizer_that_is_wrapped_in_a_loss_scale_keeps_its_steps_and_slots(module, is_wrapped, tmp_path):
+    makers = [functools.partial(loss_scaled, module), functools.partial(module.Adam, RATE)]
+    before, after = makers if is_wrapped else reversed(makers)
+    old, new = old_form(before()), new_form(after())
+    old.train()
+    new.build()
+    made = migrate(tmp_path, old, new, rules(module, module))
+    np.testing.assert_allclose(new.train(BATCHES), old.train(BATCHES), rtol=0, atol=1e-6)
+    said = [drop.rule for drop in made.dropped] if is_wrapped else [text for s in made.steps for text in s.evidence]
+    assert any("does not store" in text and "loss_scale" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(NEW, NEW), (KERAS3, KERAS3), (NEW, KERAS3), (KERAS3, NEW)], ids=["2.11", "3", "up", "down"]
+)
+def test_the_moving_averages_of_variables_go_along(before, after, tmp_path):
+    average = {"use_ema": True, "ema_momentum": 0.9}
+    old, new = old_form(before.Adam(RATE, **average)), new_form(after.Adam(RATE, **average))
+    old.train()
+    new.build()
+    migrate(tmp_path, old, new, rules(before, after))
+    old.train(BATCHES)
+    new.train(BATCHES)
+    for model in (old, new):
+        model.optimizer.finalize_variable_values(model.net.trainable_variables)
+    for variable, value in old.values().items():
+        np.testing.assert_allclose(new.values()[variable], value, rtol=0, atol=1e-6, err_msg=variable)
+
+
+def test_gradients_that_wait_for_more_go_along(tmp_path):
+    def adam() -> Any:
+        return KERAS3.Adam(RATE, gradient_accumulation_steps=3)
+
+    old, new = old_form(adam()), new_form(adam())
+    old.train()  # 5 steps: two gradients wait for a third
+    new.build()
+    migrate(tmp_path, old, new, rules(KERAS3, KERAS3))
+    assert old.train(BATCHES) == new.train(BATCHES)
+    for variable, value in old.values().items():
+        assert new.values()[variable].tobytes() == value.tobytes(), variable
+
+
+SWAPS = [
+    (KERAS3.RMSprop, KERAS3.Adam),
+    (KERAS3.Adam, KERAS3.Lion),
+    (NEW.Adam, NEW.RMSprop),
+    (NEW.Adam, KERAS3.SGD),
+    (LEGACY.Adagrad, LEGACY.Ftrl),
+    (LEGACY.Adam, KERAS3.Adamax),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), SWAPS, ids=lambda it: it.__name__)
+def test_another_optimizer_starts_anew_and_the_plan_says_so(before, after, tmp_path):
+    old, new = old_form(before(RATE, **({"momentum": 0.9} if before is KERAS3.RMSprop else {}))), new_form(after(0.5))
+    old.train()
+    new.build()
+    fresh = {v.path if hasattr(v, "path") else v.name: v.numpy() for v in states_of(new.optimizer)}
+    made = migrate(
+        tmp_path,
+        old,
+        new,
+        rules(KERAS3 if before.__module__.startswith("keras") else NEW, KERAS3)
+        if after.__module__.startswith("keras")
+        else rules(NEW, NEW),
+    )
+    assert {
+        v.path if hasattr(v, "path") else v.name: v.numpy() for v in states_of(new.optimizer)
+    }.keys() == fresh.keys()
+    for variable in states_of(new.optimizer):
+        name = variable.path if hasattr(variable, "path") else variable.name
+        assert variable.numpy().tobytes() == fresh[name].tobytes(), name
+    for variable, value in old.values().items():
+        assert new.values()[variable].tobytes() == value.tobytes()
+    swap = f"another optimizer: {before.__name__.lower()} (source), {after.__name__.lower()} (target)"
+    assert any(swap in text for step in made.steps for text in step.evidence)
+    assert any(drop.rule == swap for drop in made.dropped)
+
+
+def states_of(optimizer: Any) -> list[Any]:
+    found = optimizer.variables
+    return list(found() if callable(found) else found)
+
+
+@pytest.mark.parametrize(("before", "after"), [(KERAS3.Adam, KERAS3.AdamW), (LEGACY.Adam, NEW.AdamW)])
+def test_an_optimizer_whose_slots_mean_the_same_takes_them(before, after, tmp_path):
+    old, new = old_form(before(RATE)), new_form(after(RATE, weight_decay=0.0))
+    old.train()
+    new.build()
+    migrate(tmp_path, old, new, rules(*([KERAS3] * 2 if after is KERAS3.AdamW else [NEW] * 2)))
+    np.testing.assert_allclose(new.train(BATCHES), old.train(BATCHES), rtol=0, atol=1e-6)
