@@ -163,7 +163,11 @@ def rules(old: Any, new: Any) -> str:
 def plan(folder: Path, old: Model, new: Model, text: str, **allowed: bool) -> Plan:
     source = old.checkpoint.save(str(folder / "old"))
     template = write_checkpoint(new.checkpoint, str(folder / "template"), where="new").prefix
-    with Bundle.open(source) as theirs, Bundle.open(template) as ours:
+    return plan_between(source, template, text, **allowed)
+
+
+def plan_between(source: str, target: str, text: str, **allowed: bool) -> Plan:
+    with Bundle.open(source) as theirs, Bundle.open(target) as ours:
         matching = match_graphs(ObjectGraph.from_bundle(theirs), ObjectGraph.from_bundle(ours), parse_rulebook(text))
         return make_plan(Endpoint.of(theirs), Endpoint.of(ours), matching, **allowed)
 
