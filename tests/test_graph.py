@@ -213,7 +213,7 @@ def test_inspect_folds_slots_under_their_variable(tmp_path):
     ran = ckptmigrate("inspect", write_tree(tmp_path / "ckpt", {"model": {"w": w, "b": b}, "optimizer": adam([w, b])}))
     assert ran.status == 0
     assert "w  float32[2, 3] 24 B + momentum, velocity" in ran.out
-    assert "8 tensors, 120 B, 4 of them slots (keras-3 optimizer at optimizer)" in ran.out
+    assert "8 tensors, 120 B, 4 of them slots (keras-3 adam optimizer at optimizer)" in ran.out
     assert "_momentums" not in ran.out
 
 
