@@ -24,7 +24,9 @@ from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, OutputErro
 if TYPE_CHECKING:
     from ckptmigrate.bundle import Bundle
     from ckptmigrate.graph import ObjectGraph
+    from ckptmigrate.packs import Pack
     from ckptmigrate.plan import Endpoint, Plan
+    from ckptmigrate.rules import Rulebook
 
 _PATIENCE_S = 2.0
 """What takes longer shows that it goes on."""
@@ -154,11 +156,13 @@ def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
     epilog=_examples(
         "ckptmigrate plan ckpts/run-12 --target my.models:build --out plan.json",
         "ckptmigrate plan ckpts/run-12 --target templates/v2 --rules rules.yaml --init-new --out plan.json",
+        "ckptmigrate plan bert_model.ckpt --target my.models:encoder --pack tf1-bert-to-model-garden --drop-unused",
     )
 )
 @click.argument("source")
 @click.option("--target", required=True, help="The new model, or a checkpoint of it.")
 @click.option("--rules", "rule_files", multiple=True, metavar="FILE", help="A rule file; may be given several times.")
+@click.option("--pack", "pack_names", multiple=True, metavar="NAME", help="A rule pack (`rules list`), or its file.")
 @click.option("--out", metavar="PLAN", help="Where the plan is written, e.g. plan.json.")
 @click.option("--init-new", is_flag=True, help="Targets that nothing leads to keep the template's values.")
 @click.option("--drop-unused", is_flag=True, help="Sources that lead nowhere are dropped, each listed.")
@@ -174,6 +178,7 @@ def plan(
     target: str,
     *,
     rule_files: tuple[str, ...],
+    pack_names: tuple[str, ...],
     out: str | None,
     init_new: bool,
     drop_unused: bool,
@@ -193,10 +198,12 @@ def plan(
     if out is not None:
         _refuse_to_replace_file(out)
     rulebook = read_rulebooks(rule_files)
+    packs = _read_packs(pack_names)
     with _open(source) as theirs, _target(target, out) as (ours, end):
         if out is not None and end.factory:
             _refuse_to_replace_bundle(end.prefix, theirs)
         source_graph, target_graph = _graph(theirs), _graph(ours)
+        rulebook = (*rulebook, *_pack_rules(packs, source_graph, target_graph, rulebook))
         made = make_plan(
             Endpoint.of(theirs),
             end,
@@ -287,6 +294,56 @@ def verify(prefix: str, target: str, *, plan_file: str | None, as_json: bool) ->
     raise click.exceptions.Exit(0 if report.passed else 1)
 
 
+@cli.group(
+    epilog=_examples(
+        "ckptmigrate rules list",
+        "ckptmigrate rules show reroot",
+        "ckptmigrate rules test",
+        "ckptmigrate rules test our/pack.yaml",
+    )
+)
+def rules() -> None:
+    """Show and test rule packs: rules for moves that many people make (`plan --pack NAME`)."""
+
+
+@rules.command("list", epilog=_examples("ckptmigrate rules list"))
+@_JSON
+def rules_list(*, as_json: bool) -> None:
+    """List the packs that are shipped."""
+    from ckptmigrate.packs import pack_names
+    from ckptmigrate.report.text import pack_lines
+
+    packs = _read_packs(pack_names())
+    if as_json:
+        _print_json([{"name": pack.name, "for": pack.purpose, "facts": pack.facts} for pack in packs])
+    else:
+        _print(pack_lines(packs))
+
+
+@rules.command("show", epilog=_examples("ckptmigrate rules show reroot", "ckptmigrate rules show reroot > our.yaml"))
+@click.argument("name")
+def rules_show(name: str) -> None:
+    """Print a pack: what it is for, where its facts come from, its rules and examples."""
+    (pack,) = _read_packs([name])
+    click.echo(pack.text, nl=False)
+
+
+@rules.command("test", epilog=_examples("ckptmigrate rules test", "ckptmigrate rules test reroot our/pack.yaml"))
+@click.argument("names", nargs=-1)
+@_JSON
+def rules_test(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Run the examples of packs, all that are shipped if none is named. Exit status 1 if one does not come out."""
+    from ckptmigrate.packs import pack_names, run_examples
+    from ckptmigrate.report.text import outcome_lines
+
+    outcomes = [outcome for pack in _read_packs(names or pack_names()) for outcome in run_examples(pack)]
+    if as_json:
+        _print_json(outcomes)
+    else:
+        _print(outcome_lines(outcomes))
+    raise click.exceptions.Exit(1 if any(outcome.problems for outcome in outcomes) else 0)
+
+
 @cli.command(epilog=_examples("ckptmigrate schema rules > rules.schema.json"))
 @click.argument("name", type=click.Choice(["plan", "rules"]))
 def schema(name: str) -> None:
@@ -366,6 +423,38 @@ def _keep(bundle: Bundle, prefix: str) -> None:
         raise OutputError(
             "the template cannot be kept", prefix, got=str(error.strerror), hint="Choose another place for the plan"
         ) from error
+
+
+def _read_packs(names: Iterable[str]) -> list[Pack]:
+    """Packs by name; nothing is imported for none."""
+    wanted = list(dict.fromkeys(names))
+    if not wanted:
+        return []
+    from ckptmigrate.errors import raise_all
+    from ckptmigrate.packs import read_pack
+
+    read, problems = [], []
+    for name in wanted:
+        try:
+            read.append(read_pack(name))
+        except CkptMigrateError as error:
+            problems.append(error)
+        except Problems as group:
+            problems.extend(group.problems)
+    raise_all("the packs cannot be used", problems)
+    return read
+
+
+def _pack_rules(packs: list[Pack], source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook) -> Rulebook:
+    """What packs say of a source and a target, beside a person's rules; what they do not say is told."""
+    if not packs:
+        return ()
+    from ckptmigrate.packs import fit_packs
+
+    fitted = fit_packs(packs, source, target, rulebook)
+    for note in fitted.notes:
+        click.echo(note, err=True)
+    return fitted.rules
 
 
 def _read_plan(path: str) -> Plan:

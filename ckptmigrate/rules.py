@@ -115,11 +115,38 @@ def parse_rulebook(text: str, *, name: str = "rules") -> Rulebook:
     Raises:
         RuleError: The text is not a rulebook; `Problems` if several things are wrong.
     """
+    reader = _Reader(name)
+    document = compose_yaml(text, name=name)
+    with _not_too_deep(name):
+        rules = reader.rulebook(document)
+    raise_all(f"{name}: not a rulebook", reader.problems)
+    return tuple(rules)
+
+
+def parse_rules(node: Any, *, name: str) -> Rulebook:
+    """Read a list of rules from its node in a larger YAML document; `name` stands for that in messages.
+
+    Raises:
+        RuleError: The node is no list of rules; `Problems` if several things are wrong.
+    """
+    reader = _Reader(name)
+    with _not_too_deep(name):
+        rules = reader.rules(node)
+    raise_all(f"{name}: not a list of rules", reader.problems)
+    return tuple(rules)
+
+
+def compose_yaml(text: str, *, name: str) -> Any:
+    """The root node of a YAML document, with the line and column of every node; None for an empty one.
+
+    Raises:
+        RuleError: The text is not YAML.
+    """
     import yaml
 
-    reader = _Reader(name)
     try:
-        rules = reader.rulebook(yaml.compose(text, Loader=yaml.SafeLoader))
+        with _not_too_deep(name):
+            return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         raise _yaml_error(error, name) from error
     except yaml.reader.ReaderError as error:
@@ -127,10 +154,14 @@ def parse_rulebook(text: str, *, name: str = "rules") -> Rulebook:
         raise RuleError(
             "a character that YAML does not allow", f"{name}:{line}:{column}", got=f"{error.character:#x}"
         ) from error
+
+
+@contextlib.contextmanager
+def _not_too_deep(name: str) -> Iterator[None]:
+    try:
+        yield
     except RecursionError as error:
         raise RuleError("nested too deeply", name, expected="`rules:` and a list of rules") from error
-    raise_all(f"{name}: not a rulebook", reader.problems)
-    return tuple(rules)
 
 
 def format_rulebook(rules: Iterable[Rule]) -> str:
@@ -252,8 +283,10 @@ class _Reader:
         if "rules" not in fields:
             self.complain(document, "no rules", expected="the key `rules`")
             return []
-        rules = self.sequence(fields["rules"][1], "a list of rules")
-        return [rule for node in rules for rule in self.rule(node)]
+        return self.rules(fields["rules"][1])
+
+    def rules(self, node: Any) -> list[Rule]:
+        return [rule for item in self.sequence(node, "a list of rules") for rule in self.rule(item)]
 
     def mapping(self, node: Any, expected: str) -> dict[str, tuple[Any, Any]]:
         """The pairs of a mapping by key, each with the nodes of its key and value."""

@@ -15,7 +15,7 @@ from ckptmigrate import Bundle, __version__
 from ckptmigrate.cli import cli
 from ckptmigrate.spec import OBJECT_GRAPH_KEY
 
-COMMANDS = ("inspect", "diff", "template", "plan", "apply", "verify", "schema", "demo")
+COMMANDS = ("inspect", "diff", "template", "plan", "apply", "verify", "schema", "demo", "rules")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -88,7 +88,7 @@ ORDER = (
     {"notation"},
     {"rules"},
     {"matching"},
-    {"plan"},
+    {"plan", "packs"},
     {"apply", "codemod"},
     {"verify"},
     {"report", "demo"},

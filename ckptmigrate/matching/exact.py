@@ -360,3 +360,10 @@ def _surely_diagonal(left: Sequence[int], right: Sequence[int]) -> frozenset[int
         if partners == {i} and not can_be_left_out:
             sure.add(i)
     return frozenset(sure)
+
+
+def doubts_between(source: ObjectGraph, target: ObjectGraph, pairs: Iterable[tuple[int, int]]) -> Iterator[Doubt]:
+    """The lists that nodes of two graphs are or hold, where these are the same, and that cannot be believed."""
+    lists = _Lists(source, target, Settled())
+    for s, t in pairs:
+        yield from lists.doubts((s, t), dict(source.named_children(s)), dict(target.named_children(t)), {})

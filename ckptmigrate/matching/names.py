@@ -92,6 +92,18 @@ def are_renamed(old: Name, new: Name) -> bool:
     return bool(old and new) and tuple(map(_stem, old)) != tuple(map(_stem, new))
 
 
+def same_layer(old: str, new: str) -> bool:
+    """Whether two variables' full names may be those of one layer, in two frameworks.
+
+    They agree from the layer's name on, numbers that a framework gave aside; a framework may put the names of
+    what holds the layer before it, and ``a/b`` for a name is ``a_b`` where no ``/`` is allowed in one.
+    """
+    left, right = (
+        "_".join(_stem(part) if is_automatic(part) else part for part in name.split("/")[:-1]) for name in (old, new)
+    )
+    return left == right or f"_{left}".endswith(f"_{right}") or f"_{right}".endswith(f"_{left}")
+
+
 def crossed(source: ObjectGraph, target: ObjectGraph, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     """The pairs of variables whose names say that each is another one's: names that people gave, and swapped."""
     ours, theirs = _given(target), _given(source)

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from ckptmigrate.bundle import Bundle, writer_version
-from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer
+from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching import Difference, Step
+from ckptmigrate.packs import Outcome, Pack
 from ckptmigrate.plan import Plan
 from ckptmigrate.report.data import stored_bytes
 from ckptmigrate.report.fold import fold
@@ -57,7 +58,7 @@ def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     """A bundle in numbers: tensors, bytes, slots, nodes, data files, and what wrote it."""
     total = sum(stored_bytes(bundle, key) for key in graph.specs)
     slots = sum(len(optimizer.slots) for optimizer in graph.optimizers)
-    kinds = ", ".join(_said_optimizer(each, graph) for each in graph.optimizers)
+    kinds = ", ".join(f"{each.generation} optimizer at {graph.say(each.node)}" for each in graph.optimizers)
     yield f"{len(graph.specs)} tensors, {format_bytes(total)}" + (f", {slots} of them slots ({kinds})" if kinds else "")
     stored = f"object graph of {len(graph.nodes)} nodes" if graph.kind == "object" else "name-based, no object graph"
     sizes = ", ".join(map(format_bytes, bundle.shard_sizes[:_SHOWN])) + (", ..." if bundle.num_shards > _SHOWN else "")
@@ -67,11 +68,6 @@ def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     yield f"{stored}; {files} ({sizes}); {writer}"
     missing = [(key, "named by the graph, not in the index") for key in graph.missing]
     yield from _listed("[yellow]missing tensors[/]", missing)
-
-
-def _said_optimizer(optimizer: Optimizer, graph: ObjectGraph) -> str:
-    place = f" at {graph.say(optimizer.node)}" if optimizer.node != ROOT else ""
-    return " ".join(filter(None, (optimizer.generation, optimizer.algorithm, "optimizer"))) + place
 
 
 def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
@@ -212,6 +208,22 @@ def _listed(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield f"{indent}{escape(item.columns[0])}  [dim]{escape(item.columns[1])}{many}[/dim]"
     if len(folded) > _SHOWN:
         yield f"{indent}[dim]and {sum(item.count for item in folded[_SHOWN:])} more[/dim]"
+
+
+def pack_lines(packs: Sequence[Pack]) -> Iterator[str]:
+    """Packs with the first sentence of what each is for, as lines of rich markup."""
+    width = max((len(pack.name) for pack in packs), default=0)
+    for pack in packs:
+        yield f"[bold]{escape(pack.name):<{width}}[/bold]  {escape(pack.purpose.partition('. ')[0].rstrip('.'))}"
+
+
+def outcome_lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """The examples of packs, one after the other, as lines of rich markup."""
+    for outcome in outcomes:
+        word = "failed" if outcome.problems else "passed"
+        yield f"[{_STYLES[word]}]{word:>7}[/]  [bold]{escape(outcome.pack)}[/]: {escape(outcome.says)}"
+        for problem in outcome.problems:
+            yield f"           {escape(problem)}"
 
 
 def report_lines(report: Report) -> Iterator[str]:

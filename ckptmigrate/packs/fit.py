@@ -1,0 +1,311 @@
+"""Which rules of a pack speak of two checkpoints, and whether the pack is for them at all.
+
+A person's rule that matches nothing is a mistake. A pack's is one of many, written without a look at this
+checkpoint: so it is left out where it leads nowhere, gives way to what a person says, and does not believe a
+position in a list that may have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from ckptmigrate.errors import CkptMigrateError, RuleError, raise_all
+from ckptmigrate.graph import ObjectGraph
+from ckptmigrate.matching.claims import Claim, Claims
+from ckptmigrate.matching.exact import doubts_between
+from ckptmigrate.matching.names import crossed, same_layer
+from ckptmigrate.matching.walk import nodes_matching, pairs_matching
+from ckptmigrate.ops import Cast, Part, Reshape
+from ckptmigrate.packs.pack import Pack, Positions, pack_names, read_pack
+from ckptmigrate.rules import Rule, Rulebook
+from ckptmigrate.spec import Key, Pattern, Segment
+
+_SHOWN = 3
+"""So many rules, or lists, are named; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The rules of packs that speak of two checkpoints.
+
+    Attributes:
+        rules: For `match_graphs`, beside a person's.
+        notes: For a person: which rules led nowhere, and which were left out for a reason.
+    """
+
+    rules: Rulebook
+    notes: tuple[str, ...]
+
+
+def fit_packs(packs: Iterable[Pack], source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = ()) -> Fitted:
+    """Choose the rules of packs that lead from one graph to another.
+
+    Args:
+        packs: The packs that a person names.
+        source: The graph of the checkpoint that values are taken from.
+        target: The graph of the new model's checkpoint.
+        rulebook: A person's own rules. What they speak of, no pack speaks of.
+
+    Raises:
+        RuleError: A pack does not fit: some of its rules that each has to lead somewhere lead nowhere. `Problems`
+            if several packs do not.
+    """
+    said = _said(rulebook, source, target)
+    rules: list[Rule] = []
+    notes: list[str] = []
+    problems: list[CkptMigrateError] = []
+    for pack in packs:
+        fit = _Fit.of(pack, source, target)
+        if fit.missing or not fit.claims:
+            problems.append(_does_not_fit(fit))
+            continue
+        doubts = dict(_doubts(fit))
+        chosen = fit.choose(*said, doubts.keys())
+        rules.extend(chosen)
+        notes.extend(fit.notes(doubts))
+    raise_all("the packs do not fit the source and the target", problems)
+    return Fitted(tuple(rules), tuple(notes))
+
+
+def _said(rulebook: Rulebook, source: ObjectGraph, target: ObjectGraph) -> tuple[AbstractSet[Key], AbstractSet[Key]]:
+    """The tensors of each side that a person's rules speak of. What is wrong with the rules is told by matching."""
+    claims = [claim for rule in rulebook for claim in _claims(rule, source, target)]
+    return {key for claim in claims for key in claim.sources}, {claim.target for claim in claims if claim.target}
+
+
+def _claims(rule: Rule, source: ObjectGraph, target: ObjectGraph) -> list[Claim]:
+    return list(Claims(source, target).of(rule, []))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A pack, and what its rules speak of.
+
+    Attributes:
+        claims: What each rule that leads somewhere says.
+        missing: One rule of each statement that has to lead somewhere and does not.
+        idle: One rule of each optional statement that leads nowhere.
+    """
+
+    pack: Pack
+    source: ObjectGraph
+    target: ObjectGraph
+    claims: Mapping[Rule, Sequence[Claim]]
+    missing: Rulebook
+    idle: Rulebook
+
+    @classmethod
+    def of(cls, pack: Pack, source: ObjectGraph, target: ObjectGraph) -> _Fit:
+        claims: dict[Rule, list[Claim]] = {}
+        missing: list[Rule] = []
+        idle: list[Rule] = []
+        for rules, without in ((pack.rules, missing), (pack.optional, idle)):
+            for several in _statements(rules):
+                found = {rule: _claims(rule, source, target) for rule in several}
+                leading = {rule: made for rule, made in found.items() if made}
+                # The parts of a split belong together; of several paths in `to` one is enough.
+                whole = any(isinstance(op, Part) for rule in several for op in rule.operations)
+                if len(leading) < len(several) if whole else not leading:
+                    without.append(next(rule for rule in several if rule not in leading))
+                else:
+                    claims.update(leading)
+        return cls(pack, source, target, claims, tuple(missing), tuple(idle))
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.claims) and not self.missing
+
+    def choose(
+        self, sources: AbstractSet[Key], targets: AbstractSet[Key], doubtful: AbstractSet[Key]
+    ) -> Iterator[Rule]:
+        """The rules that lead somewhere; where something of a rule is left out, one for each tensor that is not."""
+        for rule, claims in self.claims.items():
+            kept = [
+                claim
+                for claim in claims
+                if claim.target not in targets
+                and sources.isdisjoint(claim.sources)
+                and doubtful.isdisjoint(claim.sources)
+                and not self._is_exact(claim)
+            ]
+            if len(kept) == len(claims) and not any(map(self._changes_nothing, kept)):
+                yield rule
+            else:
+                yield from dict.fromkeys(map(self._literal, kept))
+
+    def _is_exact(self, claim: Claim) -> bool:
+        """Whether the claim only says what holds anyway: matching takes it, and with more care."""
+        return (
+            claim.target is not None
+            and self._changes_nothing(claim)
+            and [self.source.say_key(key) for key in claim.sources] == [self.target.say_key(claim.target)]
+        )
+
+    def _changes_nothing(self, claim: Claim) -> bool:
+        """Whether all operations are as the target has it, and it has it as the source."""
+        return (
+            claim.target is not None
+            and bool(claim.rule.operations)
+            and all(op in (Cast(None), Reshape(None)) for op in claim.rule.operations)
+            and [self.source.specs[key] for key in claim.sources] == [self.target.specs[claim.target]]
+        )
+
+    def _literal(self, claim: Claim) -> Rule:
+        """A rule that speaks of one tensor, by its paths."""
+        rule = claim.rule
+        return replace(
+            rule,
+            sources=tuple(_path_of(self.source, key) for key in claim.sources),
+            target=None if claim.target is None else _path_of(self.target, claim.target),
+            operations=() if self._changes_nothing(claim) else rule.operations,
+        )
+
+    def notes(self, doubts: Mapping[Key, str]) -> Iterator[str]:
+        """What a person may want to know of the rules that are left out."""
+        name = self.pack.name
+        if self.idle:
+            shown = ", ".join(f"`{_end_of(rule)}`" for rule in self.idle[:_SHOWN])
+            more = f" and {len(self.idle) - _SHOWN} more" if len(self.idle) > _SHOWN else ""
+            total = sum(1 for rules in (self.pack.rules, self.pack.optional) for _ in _statements(rules))
+            yield f"pack {name}: {total - len(self.idle)} of {total} rules lead somewhere; not those of {shown}{more}"
+        for reason in dict.fromkeys(doubts.values()):
+            yield f"pack {name}: left open, {reason}"
+
+
+def _statements(rules: Rulebook) -> Iterator[Sequence[Rule]]:
+    """Rules that one list in `to` made are together again."""
+    for _, several in groupby(rules, lambda rule: rule.where):
+        yield tuple(several)
+
+
+def _path_of(graph: ObjectGraph, key: Key) -> Pattern:
+    return Pattern.parse(graph.say(graph.node_of[key]))
+
+
+def _end_of(rule: Rule) -> Pattern:
+    return rule.sources[0] if rule.sources else rule.target  # type: ignore[return-value]  # a rule has one of them
+
+
+# What a pack's rules say of positions in lists.
+
+
+def _doubts(fit: _Fit) -> Iterator[tuple[Key, str]]:
+    """The tensors of the source that a rule leads to a position, or along a list, that cannot be believed."""
+    source, target = fit.source, fit.target
+    claimed = {key for claims in fit.claims.values() for claim in claims for key in claim.sources}
+    for rule in fit.claims:
+        for doubt in doubts_between(source, target, _walked(rule, source, target)):
+            for label in doubt.labels:
+                child = source.child(doubt.source, label)
+                if child is not None:
+                    yield from ((key, doubt.reason) for key in source.keys_below(child) if key in claimed)
+    pairs = {
+        source.node_of[claim.sources[0]]: target.node_of[claim.target]
+        for rule, claims in fit.claims.items()
+        for claim in claims
+        if len(claim.sources) == 1 and claim.target is not None and not rule.sources[0].by_name
+    }
+    for s, _ in crossed(source, target, pairs):
+        reason = "names that people gave stand at each other's paths: a rule has to say which counts"
+        yield from ((key, reason) for key in source.nodes[s].tensors.values())
+    for positions in fit.pack.positions:
+        for keys, reason in _misplaced(positions, source, target):
+            yield from ((key, reason) for key in keys if key in claimed)
+
+
+def _walked(rule: Rule, source: ObjectGraph, target: ObjectGraph) -> Iterator[tuple[int, int]]:
+    """The pairs of objects that the ``**`` of a rule walk over."""
+    if rule.target is None or rule.target.by_name:
+        return
+    for pattern in rule.sources:
+        if pattern.by_name:
+            continue
+        for number in range(1, len(pattern.chunks)):
+            left, right = (replace(each, chunks=(*each.chunks[:number], ())) for each in (pattern, rule.target))
+            yield from sorted(pairs_matching(source, left, target, right))
+
+
+def _misplaced(positions: Positions, source: ObjectGraph, target: ObjectGraph) -> Iterator[tuple[list[Key], str]]:
+    """The lists that positions pair and that are not alike: the tensors of the source below, and why."""
+    (left, number), (right, other) = map(_split_last, (positions.source, positions.target))
+    for s, t in sorted(pairs_matching(source, left, target, right)):
+        items = {
+            label: child
+            for name, child in source.named_children(s)
+            if (found := number.match(name, {})) is not None and (label := other.fill(found)) is not None
+        }
+        others = {label: child for label, child in target.named_children(t) if other.match(label, {}) is not None}
+        reason = _unlike(source, items, target, others) if items and others else ""
+        if reason:
+            where = f"`{source.say(s)}` and `{target.say(t)}`"
+            keys = [key for child in items.values() for key in source.keys_below(child)]
+            yield keys, f"the layers of {where} are not the same: {reason}"
+
+
+def _split_last(pattern: Pattern) -> tuple[Pattern, Segment]:
+    *front, last = pattern.chunks
+    return replace(pattern, chunks=(*front, last[:-1])), last[-1]
+
+
+def _unlike(source: ObjectGraph, items: Mapping[str, int], target: ObjectGraph, others: Mapping[str, int]) -> str:
+    """Why two lists of layers do not hold the same layers at the same positions; empty if they do."""
+    if items.keys() != others.keys():
+        return f"{len(items)} (source), {len(others)} (target)"
+    for label, s in items.items():
+        left, right = _weights(source, s), _weights(target, others[label])
+        if bool(left) != bool(right):
+            return f"only one side has weights at {label}"
+        if left and right and not same_layer(left[0], right[0]):
+            return f"`{left[0]}` (source) and `{right[0]}` (target) at {label}"
+    return ""
+
+
+def _weights(graph: ObjectGraph, number: int) -> list[str]:
+    """The full names of the variables at or below a node, but for the state of random numbers.
+
+    Source: ``SeedGenerator`` in Keras 3 ``src/random/seed_generator.py``.
+    """
+    names = (graph.nodes[graph.node_of[key]].full_name for key in graph.keys_below(number))
+    return [name for name in names if not name.endswith("seed_generator_state")]
+
+
+# What is said of a pack that does not fit.
+
+
+def _does_not_fit(fit: _Fit) -> RuleError:
+    pack = fit.pack
+    count = sum(1 for _ in _statements(pack.rules))
+    shown = [f"{_nothing_at(rule, fit)} ({rule.where})" for rule in fit.missing[:_SHOWN]]
+    more = f" and {len(fit.missing) - _SHOWN} more" if len(fit.missing) > _SHOWN else ""
+    return RuleError(
+        "the pack does not fit",
+        pack.name,
+        expected=f"each of its {count} rules to lead somewhere" if count else "one of its rules to lead somewhere",
+        got=f"{', '.join(shown)}{more}" if shown else "none that does",
+        hint=_better(fit),
+    )
+
+
+def _nothing_at(rule: Rule, fit: _Fit) -> str:
+    for pattern in rule.sources:
+        if not any(fit.source.nodes[number].tensors for number in nodes_matching(fit.source, pattern)):
+            return f"no variable of the source at `{pattern}`"
+    return f"no variable of the target at `{rule.target}`"
+
+
+def _better(fit: _Fit) -> str:
+    """Which shipped pack speaks of most of the target, of those that fit."""
+    counted = []
+    for name in pack_names():
+        if name != fit.pack.name:
+            other = _Fit.of(read_pack(name), fit.source, fit.target)
+            targets = {claim.target for claims in other.claims.values() for claim in claims}
+            if other.fits:
+                counted.append((-len(targets), name))
+    if not counted:
+        return "No other pack that is shipped fits either; `ckptmigrate rules list` says what each is for"
+    (count, name) = min(counted)
+    return f"`--pack {name}` fits: it speaks of {-count} tensors of the target"
