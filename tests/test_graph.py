@@ -82,7 +82,9 @@ def test_the_names_of_a_tf1_checkpoint_are_a_tree(tmp_path):
     assert graph.kind == "name"
     assert graph.nodes[graph.find(("a", "w", "Adam"))].tensors == {"VARIABLE_VALUE": "a/w/Adam"}
     assert graph.nodes[graph.find(("a", "w"))].tensors == {"VARIABLE_VALUE": "a/w"}
-    assert graph.optimizers == ()
+    (optimizer,) = graph.optimizers
+    assert (optimizer.generation, optimizer.algorithm) == ("tf1", "adam")
+    assert [(slot.kind, graph.say(slot.variable)) for slot in optimizer.slots] == [("momentum", "a/w")]
 
 
 def test_keys_that_no_object_holds_are_kept_apart():
@@ -182,7 +184,7 @@ def test_keras_3_ties_slots_to_variables_by_index():
     (optimizer,) = graph.optimizers
     assert optimizer.generation == "keras-3"
     said = {(slot.kind, graph.say(slot.variable)) for slot in optimizer.slots}
-    assert said == {(kind, f"model/{v}") for kind in ("momentums", "velocities") for v in "wb"}
+    assert said == {(kind, f"model/{v}") for kind in ("momentum", "velocity") for v in "wb"}
 
 
 def test_the_path_of_a_variable_is_the_one_that_people_say():
@@ -199,8 +201,8 @@ def test_slot_records_tie_slots_to_variables():
     graph = graph_of({"model": {"w": w}, "optimizer": Legacy({"iter": np.array(3)}, [("m", w, floats(2, start=9))])})
     (optimizer,) = graph.optimizers
     ((slot),) = optimizer.slots
-    assert (optimizer.generation, slot.kind, graph.say(slot.variable)) == ("legacy", "m", "model/w")
-    assert graph.say(slot.node) == "model/w/<m>"
+    assert (optimizer.generation, slot.kind, graph.say(slot.variable)) == ("legacy", "momentum", "model/w")
+    assert graph.say(slot.node) == "model/w/<momentum>"
 
 
 # What inspect and diff print.
@@ -210,8 +212,8 @@ def test_inspect_folds_slots_under_their_variable(tmp_path):
     w, b = floats(2, 3), floats(3)
     ran = ckptmigrate("inspect", write_tree(tmp_path / "ckpt", {"model": {"w": w, "b": b}, "optimizer": adam([w, b])}))
     assert ran.status == 0
-    assert "w  float32[2, 3] 24 B + momentums, velocities" in ran.out
-    assert "8 tensors, 120 B, 4 of them slots (keras-3 optimizer at optimizer)" in ran.out
+    assert "w  float32[2, 3] 24 B + momentum, velocity" in ran.out
+    assert "8 tensors, 120 B, 4 of them slots (keras-3 adam optimizer at optimizer)" in ran.out
     assert "_momentums" not in ran.out
 
 
@@ -241,7 +243,7 @@ def test_inspect_as_json_lists_every_tensor(tmp_path):
         "crc32c": "",
     }
     slots = [item["slot"] for item in data["tensors"] if "slot" in item]
-    assert {"optimizer": "optimizer", "kind": "momentums", "variable": "model/w"} in slots
+    assert {"optimizer": "optimizer", "kind": "momentum", "variable": "model/w"} in slots
 
 
 def test_inspect_says_the_size_of_a_partitioned_variable(tmp_path):

@@ -356,5 +356,5 @@ def test_the_tree_folds_layers_and_names_slots_with_their_variable(tmp_path):
     variables = [item[name] for item in layers for name in ("kernel", "bias")]
     prefix = write_tree(tmp_path / "s", {"m": {"layers": layers}, "optimizer": adam(variables)})
     ran = ckptmigrate("plan", prefix, "--target", prefix)
-    assert "kernel  float32[2, 2] + momentums, velocities  exact (12 times)" in ran.out
+    assert "kernel  float32[2, 2] + momentum, velocity  exact (12 times)" in ran.out
     assert len(ran.out.splitlines()) < 12

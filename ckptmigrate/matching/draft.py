@@ -58,6 +58,10 @@ class Draft:
         self.used.add(source_key)
         self.steps[target_key] = Step(target_key, (source_key,), (), "exact", 1.0, (evidence,))
 
+    def release(self, target_key: Key) -> None:
+        """Take a step back: its target and its sources are free again."""
+        self.used.difference_update(self.steps.pop(target_key).sources)
+
     def ask(self, sources: Iterable[Key], targets: Iterable[Key], reason: str) -> None:
         """Open a question, if both sides have tensors that wait for its answer."""
         waiting_targets = tuple(

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from ckptmigrate.errors import OperationError
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
-from ckptmigrate.graph.optimizer import variables_in_order
+from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
+from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.result import Drop, Step
 from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Scale, infer_chain
@@ -20,45 +21,121 @@ _ORDER_EVIDENCE = (
 )
 """Why a slot's variable is likely and not certain. The order is not in the checkpoint."""
 
+_POWERS = ("beta1_power", "beta2_power")
+
 _SECOND_MOMENTS = frozenset(
-    {
-        *("velocities", "velocity_hats", "accumulators", "accumulated_grads", "accumulated_delta_vars"),
-        *("v", "vhat", "rms", "ms", "accumulator", "accum_grad", "accum_var"),
-    }
+    {"velocity", "velocity_hat", "rms", "accumulator", "accumulated_grad", "accumulated_delta_var", "row", "column"}
 )
-"""The kinds that hold squares of gradients, in the words of Keras 3 and 2.11, then of legacy Keras and Sonnet."""
+"""The kinds that hold squares: of gradients, or of what they change."""
 
 
 def take_slots(draft: Draft) -> None:
     """Let every slot go where its variable goes: along with it, anew, or nowhere."""
+    pairs = tuple(_optimizer_pairs(draft))
+    for theirs, ours in pairs:
+        if theirs.family and ours.family and theirs.family != ours.family:
+            _start_other(draft, theirs, ours)
+        else:
+            _follow_scalars(draft, theirs, ours)
     for optimizer in draft.target.optimizers:
         for slot in optimizer.slots:
             _start_with_variable(draft, slot)
     for optimizer in draft.source.optimizers:
         for slot in optimizer.slots:
             _drop_with_variable(draft, slot)
-    for theirs, ours in _optimizer_pairs(draft):
+    for theirs, ours in pairs:
         _follow_variables(draft, theirs, ours)
 
 
 def _optimizer_pairs(draft: Draft) -> Iterator[tuple[Optimizer, Optimizer]]:
-    """Optimizers that a rule or equal paths join; the only one of each side, where there is one."""
-    theirs = {optimizer.node: optimizer for optimizer in draft.source.optimizers}
-    ours = {optimizer.node: optimizer for optimizer in draft.target.optimizers}
-    pairs = {t: s for t, s in draft.objects.items() if t in ours and s in theirs}
-    if not pairs and len(theirs) == len(ours) == 1:
-        pairs = {next(iter(ours)): next(iter(theirs))}
-    for t, s in pairs.items():
-        yield theirs[s], ours[t]
+    """Optimizers that a rule or equal paths join; the only one of each side, where there is one.
+
+    An optimizer within a `LossScaleOptimizer` is at the place of that as well as at its own.
+    """
+    theirs = [optimizer for optimizer in draft.source.optimizers if optimizer.algorithm != "loss-scale"]
+    ours = [optimizer for optimizer in draft.target.optimizers if optimizer.algorithm != "loss-scale"]
+    at = {place: optimizer for optimizer in theirs for place in (optimizer.wrapper, optimizer.node)}
+    found = False
+    for optimizer in ours:
+        places = (draft.objects.get(place) for place in (optimizer.node, optimizer.wrapper) if place is not None)
+        other = next((at[place] for place in places if place in at), None)
+        if other is not None:
+            found = True
+            yield other.read_as(optimizer), optimizer.read_as(other)
+    if not found and len(theirs) == len(ours) == 1:
+        yield theirs[0].read_as(ours[0]), ours[0].read_as(theirs[0])
+
+
+def _start_other(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
+    """Another optimizer starts anew: slots, steps, learning rate. What any optimizer keeps is not its own."""
+    swap = f"another optimizer: {theirs.algorithm} (source), {ours.algorithm} (target)"
+    own = [slot.node for slot in ours.slots if slot.kind not in EVERY_OPTIMIZERS]
+    for number in (*own, *ours.scalars.values()):
+        key = draft.target.nodes[number].tensors[VARIABLE_ROLE]
+        step = draft.steps.get(key)
+        if step is not None and step.status == "exact":
+            draft.release(key)
+        if key not in draft.steps:
+            draft.steps[key] = Step(key, (), (Fill("template"),), "initial", 1.0, (f"{swap}: it starts anew",))
+    left = [slot.node for slot in theirs.slots if slot.kind not in EVERY_OPTIMIZERS]
+    for number in (*left, *theirs.scalars.values()):
+        key = draft.source.nodes[number].tensors[VARIABLE_ROLE]
+        if key not in draft.used:
+            draft.dropped.setdefault(key, Drop(key, swap))
+
+
+def _follow_scalars(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
+    """What an optimizer has once (its steps, its learning rate) goes to what means the same."""
+    value_of = {role: draft.source.nodes[number].tensors[VARIABLE_ROLE] for role, number in theirs.scalars.items()}
+    wanted = {role: draft.target.nodes[number].tensors[VARIABLE_ROLE] for role, number in ours.scalars.items()}
+    for role, target in wanted.items():
+        step = draft.steps.get(target)
+        # Equal paths mislead where one of the two is within a LossScaleOptimizer, which has steps of its own.
+        if step is not None and step.status == "exact" and step.sources != (value_of.get(role),):
+            draft.release(target)
+    differ = theirs.generation != ours.generation or ("loss_scale" in value_of) != ("loss_scale" in wanted)
+    for role, target in wanted.items():
+        source = value_of.get(role)
+        if target in draft.steps:
+            continue
+        if source is not None and source not in draft.used and source not in draft.dropped:
+            _take_scalar(draft, role, source, target)
+        elif source is None and role in _POWERS:
+            draft.target_reasons[target] = (
+                "TensorFlow 1 keeps a beta to the power of the number of steps, and the source keeps the steps: "
+                "compute it, and give it with an `init` rule"
+            )
+        elif source is None and differ:
+            evidence = f"the source's optimizer ({theirs.generation}) does not store its `{role}`"
+            draft.steps[target] = Step(target, (), (Fill("template"),), "initial", 1.0, (evidence,))
+    for role, source in value_of.items():
+        if differ and role not in wanted and source not in draft.used and source not in draft.dropped:
+            draft.dropped[source] = Drop(source, f"the target's optimizer ({ours.generation}) does not store `{role}`")
+
+
+def _take_scalar(draft: Draft, role: str, source: Key, target: Key) -> None:
+    spec, wanted = draft.source.specs[source], draft.target.specs[target]
+    if spec.shape != wanted.shape:
+        draft.target_reasons[target] = draft.source_reasons[source] = (
+            f"`{role}` of the optimizer has another shape: {spec} (source), {wanted} (target)"
+        )
+        return
+    operations = () if spec == wanted else (Cast(wanted.dtype),)
+    draft.used.add(source)
+    draft.steps[target] = Step(target, (source,), operations, "certain", 1.0, (f"`{role}` of the optimizer",))
 
 
 def _follow_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
     """A slot goes where its variable goes, through the same operations."""
+    doubt = ""
+    if theirs.generation != ours.generation and not (theirs.algorithm and ours.algorithm):
+        unknown = "source" if not theirs.algorithm else "target"
+        doubt = f"the {unknown} does not say which optimizer this is: slots are taken to mean the same by the same word"
     # What is certain comes first: it may show that what is only likely is wrong.
-    _follow_links(draft, theirs, ours, certain=True)
-    if _nothing_moved(draft):
+    _follow_links(draft, theirs, ours, certain=True, doubt=doubt)
+    if theirs.generation == ours.generation and _nothing_moved(draft):
         _follow_positions(draft, theirs, ours)
-    _follow_links(draft, theirs, ours, certain=False)
+    _follow_links(draft, theirs, ours, certain=False, doubt=doubt or _ORDER_EVIDENCE)
     if not all(slot.variable is not None for slot in (*theirs.slots, *ours.slots)):
         draft.ask(
             [
@@ -75,7 +152,7 @@ def _follow_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
         )
 
 
-def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: bool) -> None:
+def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: bool, doubt: str) -> None:
     slots = {(slot.kind, slot.variable): slot for slot in theirs.slots if slot.variable is not None}
     for slot in ours.slots:
         step = draft.step_of(slot.variable)
@@ -85,7 +162,7 @@ def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: 
         found = [slots[slot.kind, owner] for owner in owners if (slot.kind, owner) in slots]
         if len(found) == len(owners):
             if certain == (slot.certain and all(theirs_of.certain for theirs_of in found)):
-                _follow(draft, found, slot, step, certain=certain)
+                _follow(draft, found, slot, step, doubt=doubt)
         elif all(other.variable is not None for other in theirs.slots):
             without = next(owner for owner in owners if (slot.kind, owner) not in slots)
             draft.target_reasons[_key(draft.target, slot)] = (
@@ -93,11 +170,11 @@ def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: 
             )
 
 
-def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, certain: bool) -> None:
+def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, doubt: str) -> None:
     """Make a slot of the slots of the variables that its variable is made of."""
     sources = tuple(_key(draft.source, slot) for slot in theirs)
     target = _key(draft.target, ours)
-    copied = certain and draft.copied.issuperset(step.sources)
+    copied = not doubt and draft.copied.issuperset(step.sources)
     if target in draft.steps or any(key in draft.dropped or (key in draft.used and not copied) for key in sources):
         return
     wanted = draft.target.specs[target]
@@ -106,12 +183,14 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, cer
     evidence = f"slot `{ours.kind}` of `{draft.target.say_key(step.target)}` follows it"
     reason = ""
     if moves is None:
-        _start_anew(draft, sources, ours, step)
+        _start_anew(draft, sources, ours, step, "the moments of an average are not known")
         return
     if any(spec.shape != draft.source.specs[key].shape for spec, key in zip(specs, step.sources, strict=True)):
         # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
         if moves and any(spec.shape for spec in specs):
-            reason = f"slot `{ours.kind}` has a shape of its own, {specs[0]}: the operations do not speak of it"
+            why = f"it has a shape of its own, {specs[0]}, and the operations do not speak of it"
+            _start_anew(draft, sources, ours, step, why)
+            return
         moves = ()
     with contextlib.suppress(OperationError):
         specs = infer_chain(moves, specs)
@@ -125,11 +204,11 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, cer
         draft.source_reasons.update(dict.fromkeys(sources, reason))
         return
     draft.used.update(sources)
-    if certain:
-        draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,))
-    else:
+    if doubt:
         confidence = min(step.confidence, _ORDER_CONFIDENCE)
-        draft.steps[target] = Step(target, sources, moves, "proposed", confidence, (evidence, _ORDER_EVIDENCE))
+        draft.steps[target] = Step(target, sources, moves, "proposed", confidence, (evidence, doubt))
+    else:
+        draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,))
 
 
 def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
@@ -138,6 +217,8 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
     What only moves values moves the slot's. A shift leaves gradients as they are. A scale goes into a first
     moment once and into a second moment twice. The moments of an average are not the average of moments.
     """
+    if kind == "average":  # of the variable's own values: what is done to those is done to it
+        return tuple(operations)
     moves: list[Op] = []
     for operation in operations:
         match operation:
@@ -152,12 +233,12 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
     return tuple(moves)
 
 
-def _start_anew(draft: Draft, sources: Sequence[Key], ours: Slot, step: Step) -> None:
+def _start_anew(draft: Draft, sources: Sequence[Key], ours: Slot, step: Step, why: str) -> None:
     target = _key(draft.target, ours)
     variable = draft.target.say_key(step.target)
-    evidence = f"slot `{ours.kind}` of `{variable}` starts anew: the moments of an average are not known"
+    evidence = f"slot `{ours.kind}` of `{variable}` starts anew: {why}"
     draft.steps[target] = Step(target, (), (Fill("template"),), "initial", 1.0, (evidence,))
-    draft.dropped.update((key, Drop(key, f"slot of what is averaged into {variable}")) for key in sources)
+    draft.dropped.update((key, Drop(key, f"slot of what becomes {variable}: {why}")) for key in sources)
 
 
 def _nothing_moved(draft: Draft) -> bool:

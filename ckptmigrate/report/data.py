@@ -29,7 +29,15 @@ def inspect_data(bundle: Bundle, graph: ObjectGraph) -> dict[str, Any]:
             for path, size in zip(bundle.shard_paths, bundle.shard_sizes, strict=True)
         ],
         "optimizers": [
-            {"path": graph.say(optimizer.node), "generation": optimizer.generation, "slots": len(optimizer.slots)}
+            {
+                "path": graph.say(optimizer.node),
+                "generation": optimizer.generation,
+                "algorithm": optimizer.algorithm or None,
+                "slots": len(optimizer.slots),
+                "scalars": {
+                    role: graph.nodes[number].tensors[VARIABLE_ROLE] for role, number in optimizer.scalars.items()
+                },
+            }
             for optimizer in graph.optimizers
         ],
         "tensors": [_tensor_data(bundle, graph, key, slots.get(key)) for key in graph.specs],

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from ckptmigrate.bundle import Bundle, writer_version
-from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer
 from ckptmigrate.matching import Difference, Step
 from ckptmigrate.packs import Outcome, Pack
 from ckptmigrate.plan import Plan
@@ -58,7 +58,7 @@ def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     """A bundle in numbers: tensors, bytes, slots, nodes, data files, and what wrote it."""
     total = sum(stored_bytes(bundle, key) for key in graph.specs)
     slots = sum(len(optimizer.slots) for optimizer in graph.optimizers)
-    kinds = ", ".join(f"{each.generation} optimizer at {graph.say(each.node)}" for each in graph.optimizers)
+    kinds = ", ".join(_said_optimizer(each, graph) for each in graph.optimizers)
     yield f"{len(graph.specs)} tensors, {format_bytes(total)}" + (f", {slots} of them slots ({kinds})" if kinds else "")
     stored = f"object graph of {len(graph.nodes)} nodes" if graph.kind == "object" else "name-based, no object graph"
     sizes = ", ".join(map(format_bytes, bundle.shard_sizes[:_SHOWN])) + (", ..." if bundle.num_shards > _SHOWN else "")
@@ -68,6 +68,11 @@ def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     yield f"{stored}; {files} ({sizes}); {writer}"
     missing = [(key, "named by the graph, not in the index") for key in graph.missing]
     yield from _listed("[yellow]missing tensors[/]", missing)
+
+
+def _said_optimizer(optimizer: Optimizer, graph: ObjectGraph) -> str:
+    place = f" at {graph.say(optimizer.node)}" if optimizer.node != ROOT else ""
+    return " ".join(filter(None, (optimizer.generation, optimizer.algorithm, "optimizer"))) + place
 
 
 def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
