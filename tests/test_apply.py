@@ -144,16 +144,35 @@ def test_the_graph_is_the_targets(tmp_path):
         assert ObjectGraph.from_bundle(made).find(("other", "deep", "w")) is not None
 
 
-def test_the_slices_of_a_partitioned_tensor_are_kept(tmp_path):
+@pytest.mark.parametrize("lengths", [(2, 3), (4, 1), (5,), ()])
+@pytest.mark.parametrize("from_lengths", [(2, 3), ()])
+def test_a_tensor_is_cut_as_the_target_is(tmp_path, from_lengths, lengths):
     whole = floats(5, 2)
-    source = write_tensors(tmp_path / "s", {"a/w": Partitioned(whole, (2, 3)), "b": floats(3)}, shards=2)
-    target = write_tensors(tmp_path / "t", {"x/w": whole, "b": floats(3)})
-    for layout in ("link", "compact"):
+    source, target = (
+        write_tensors(tmp_path / name, {"a/w": Partitioned(whole, sizes) if sizes else whole, "b": floats(3)}, shards=2)
+        for name, sizes in (("s", from_lengths), ("t", lengths))
+    )
+    for layout in ("auto", "link", "compact"):
         out = str(tmp_path / layout)
-        apply_plan(plan_between(source, target, "  - rename: {from: a/w, to: x/w}\n"), out, layout=layout)
-        assert_same_values(out, {"x/w": whole, "b": floats(3)})
+        apply_plan(plan_between(source, target), out, layout=layout)
+        assert_same_values(out, {"a/w": whole, "b": floats(3)})
         with Bundle.open(out) as bundle:
-            assert len(bundle.entries["x/w"].slices) == 2
+            cuts = [length for (_, length), _ in bundle.entries["a/w"].slices]
+            assert tuple(cuts) == (from_lengths if layout == "link" else lengths)
+
+
+def test_operations_and_constants_are_cut_as_the_target_is(tmp_path):
+    whole = floats(2, 6)
+    source = write_tensors(tmp_path / "s", {"w": Partitioned(whole, (1, 1))})
+    target = write_tensors(
+        tmp_path / "t", {"w": Partitioned(whole.T.copy(), (1, 3, 2)), "z": Partitioned(whole, (1, 1))}
+    )
+    out = str(tmp_path / "out")
+    rules = "  - transpose: {from: w}\n  - init: {to: z, with: 3}\n"
+    apply_plan(plan_between(source, target, rules), out)
+    assert_same_values(out, {"w": whole.T, "z": np.full((2, 6), 3, np.float32)})
+    with Bundle.open(out) as bundle:
+        assert [len(bundle.entries[key].slices) for key in ("w", "z")] == [3, 2]
 
 
 def test_a_partitioned_tensor_is_put_together_where_it_changes(tmp_path):

@@ -197,7 +197,7 @@ def test_another_shape_is_named(migrated, tmp_path):
 
 def test_slices_are_compared_too(tmp_path):
     source = write_tensors(tmp_path / "s", {"a": Partitioned(floats(50, 2), (20, 30)), "b": floats(3)})
-    target = write_tensors(tmp_path / "t", {"x": floats(50, 2), "b": floats(3)})
+    target = write_tensors(tmp_path / "t", {"x": Partitioned(floats(50, 2), (20, 30)), "b": floats(3)})
     plan = plan_between(source, target, "  - rename: {from: a, to: x}\n")
     out = str(tmp_path / "out")
     apply_plan(plan, out, layout="compact")
@@ -207,6 +207,20 @@ def test_slices_are_compared_too(tmp_path):
     flip_byte(f"{out}.data-00000-of-00001", last.offset + 3)
     problems = failed(verify_checkpoint(out, target, plan=plan))["checksums"]
     assert "'x'" in problems[0]
+
+
+def test_slices_that_are_cut_anew_are_compared_too(tmp_path):
+    source = write_tensors(tmp_path / "s", {"a": Partitioned(floats(50, 2), (20, 30))})
+    target = write_tensors(tmp_path / "t", {"a": Partitioned(floats(50, 2), (10, 15, 25))})
+    plan = plan_between(source, target)
+    out = str(tmp_path / "out")
+    apply_plan(plan, out)
+    assert verify_checkpoint(out, target, plan=plan).passed
+    with Bundle.open(out) as bundle:
+        (*_, last) = bundle.slice_entries.values()
+    flip_byte(f"{out}.data-00000-of-00001", last.offset + 3)
+    problems = failed(verify_checkpoint(out, target, plan=plan))["checksums"]
+    assert "'a'" in problems[0]
 
 
 # Graphs.

@@ -4,17 +4,20 @@ A tensor that does not change stays in its data file, and the file becomes a sha
 That is worth it while most of the file is still alive: a shard in which dropped tensors take more room
 than what is left is not linked, its live ranges are copied. An object graph in it counts on neither
 side: the target's is needed and the source's is not, whatever happens to the tensors.
+
+A partitioned tensor is cut as the target's is: where the source has other slices, or none, its values are
+written anew, slice by slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from ckptmigrate.bundle import Bundle, Entry, SliceSpec
+from ckptmigrate.bundle import Bundle, Entry, SliceSpec, same_slices
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Fill
 from ckptmigrate.plan import Plan
@@ -83,12 +86,13 @@ def lay_out(plan: Plan, source: Bundle, target: Bundle, choice: Choice) -> Layou
         plan: A plan that fits its two ends.
         source: The bundle that values come from.
         target: The bundle of the new model, whose graph the new bundle gets.
-        choice: ``link`` keeps all the source's data files that anything is used of, ``compact`` none,
-            ``auto`` those at least half of whose bytes are used.
+        choice: ``link`` keeps all the source's data files that anything is used of, and the slices in them;
+            ``compact`` none, ``auto`` those at least half of whose bytes are used.
     """
     bundles: dict[Side, Bundle] = {"source": source, "target": target}
-    kept = list(_kept(plan, bundles))
-    made = tuple(step for step in plan.steps if not _is_kept(step))
+    is_kept = [_is_kept(step, source, target, choice) for step in plan.steps]
+    kept = list(_kept([step for step, stays in zip(plan.steps, is_kept, strict=True) if stays], bundles))
+    made = tuple(step for step, stays in zip(plan.steps, is_kept, strict=True) if not stays)
     files: dict[tuple[Side, int], list[Kept]] = {}
     for item in kept:
         files.setdefault((item.side, item.entry.shard), []).append(item)
@@ -119,14 +123,16 @@ def _graph_bytes(bundle: Bundle, shard: int) -> int:
     return graph.size_bytes if graph is not None and graph.shard == shard else 0
 
 
-def _is_kept(step: Step) -> bool:
-    return not step.ops or step.ops == (Fill("template"),)
+def _is_kept(step: Step, source: Bundle, target: Bundle, choice: Choice) -> bool:
+    """Whether a step's values are stored as its result is to be stored."""
+    if step.ops:
+        return step.ops == (Fill("template"),)
+    found, wanted = source.entries[step.sources[0]], target.entries[step.target]
+    return choice == "link" or same_slices(found, wanted)
 
 
-def _kept(plan: Plan, bundles: dict[Side, Bundle]) -> Iterator[Kept]:
-    for step in plan.steps:
-        if not _is_kept(step):
-            continue
+def _kept(steps: Iterable[Step], bundles: dict[Side, Bundle]) -> Iterator[Kept]:
+    for step in steps:
         side: Side = "source" if step.sources else "target"
         origin = step.sources[0] if step.sources else step.target
         entry = bundles[side].entries[origin]

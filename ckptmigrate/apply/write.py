@@ -21,15 +21,18 @@ from ckptmigrate.bundle import (
     Box,
     Bundle,
     Entry,
+    Extent,
     ShardWriter,
     SliceSpec,
     data_path,
     encode_strings,
     index_path,
+    slice_box,
     write_index,
 )
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, raise_all
 from ckptmigrate.matching import Step
+from ckptmigrate.ops import Slice
 from ckptmigrate.plan import Endpoint, Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
 
@@ -209,7 +212,7 @@ class _Writing:
         self.temporary = temporary
         self.tell = on_progress
         self.done_bytes = 0
-        made = sum(bundles["target"].entries[step.target].size_bytes for step in layout.made)
+        made = sum(bundles["target"].stored_bytes(step.target) for step in layout.made)
         self.total_bytes = made + sum(kept.entry.size_bytes for kept in layout.copied)
         self.entries: list[Entry] = []
         self.slices: dict[tuple[Key, SliceSpec], Entry] = {}
@@ -264,24 +267,34 @@ class _Writing:
 
     def make(self, step: Step, writer: ShardWriter) -> None:
         """Compute a step's values, a block at a time. What is read of the source is checked against its CRC."""
-        wanted = self.bundles["target"].entries[step.target].spec
+        wanted = self.bundles["target"].entries[step.target]
         source = self.bundles["source"]
         for key in step.sources:
             source.verify_crc(key)
         stored = [_Stored(source, source.entries[key]) for key in step.sources]
-        specs = tuple(item.spec for item in stored) or (wanted,)
-        blocks = compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES)
-        if wanted.dtype is DType.STRING:
-            data, crc = encode_strings([value for block in blocks for value in block])
-            extent = writer.append(data, crc)
-        else:
-            writer.begin()
-            for block in blocks:
-                writer.write(block.view("u1").data)
-                self.progress(block.nbytes)
-            extent = writer.end()
+        specs = tuple(item.spec for item in stored) or (wanted.spec,)
         shard = self.layout.num_shards - 1
-        self.entries.append(Entry(step.target, wanted, shard, extent.offset, extent.size_bytes, extent.crc32c))
+        if not wanted.slices:
+            extent = self.put(compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES), wanted.spec.dtype, writer)
+            self.entries.append(Entry(step.target, wanted.spec, shard, *extent))
+            return
+        self.entries.append(Entry(step.target, wanted.spec, 0, 0, 0, 0, wanted.slices))
+        for piece in wanted.slices:
+            box = slice_box(piece, wanted.spec.shape)
+            ops = (*step.ops, *(Slice(axis, start, stop) for axis, (start, stop) in enumerate(box)))
+            extent = self.put(compute(ops, stored, specs, block_bytes=BLOCK_BYTES), wanted.spec.dtype, writer)
+            shape = tuple(stop - start for start, stop in box)
+            self.slices[step.target, piece] = Entry(step.target, TensorSpec(wanted.spec.dtype, shape), shard, *extent)
+
+    def put(self, blocks: Iterable[npt.NDArray[Any]], dtype: DType, writer: ShardWriter) -> Extent:
+        """Write a tensor, or one slice of it, that comes in blocks."""
+        if dtype is DType.STRING:
+            return writer.append(*encode_strings([value for block in blocks for value in block]))
+        writer.begin()
+        for block in blocks:
+            writer.write(block.view("u1").data)
+            self.progress(block.nbytes)
+        return writer.end()
 
     def progress(self, size_bytes: int) -> None:
         self.done_bytes += size_bytes

@@ -6,7 +6,7 @@ A bundle is ``PREFIX.index``, a sorted table of what each tensor is and where it
 """
 
 from ckptmigrate.bundle.checksum import extend_crc, mask_crc, unmask_crc
-from ckptmigrate.bundle.entry import Entry
+from ckptmigrate.bundle.entry import Entry, same_slices
 from ckptmigrate.bundle.locate import data_path, find_prefix, index_path
 from ckptmigrate.bundle.origin import writer_version
 from ckptmigrate.bundle.protos import (
@@ -48,6 +48,7 @@ __all__ = [
     "index_path",
     "mask_crc",
     "numpy_dtype",
+    "same_slices",
     "slice_box",
     "unmask_crc",
     "write_index",

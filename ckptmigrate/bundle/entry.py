@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ckptmigrate.bundle.protos import BundleEntryProto, BundleHeaderProto
-from ckptmigrate.bundle.slices import WHOLE_AXIS, SliceSpec, format_slice
+from ckptmigrate.bundle.slices import WHOLE_AXIS, SliceSpec, format_slice, slice_box
 from ckptmigrate.bundle.strings import CRC_BYTES
 from ckptmigrate.bundle.varint import encode_varint
 from ckptmigrate.errors import CorruptBundleError
@@ -57,6 +57,14 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
     crc32c: int
     slices: tuple[SliceSpec, ...] = ()
+
+
+def same_slices(left: Entry, right: Entry) -> bool:
+    """Whether two tensors of one shape are stored in the same slices, in whatever order; or both whole."""
+    if not left.slices and not right.slices:
+        return True
+    boxes = [sorted(slice_box(piece, entry.spec.shape) for piece in entry.slices) for entry in (left, right)]
+    return boxes[0] == boxes[1]
 
 
 class Header(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ckptmigrate.bundle.assemble import assemble, read_as
 from ckptmigrate.bundle.checksum import extend_crc, mask_crc
 from ckptmigrate.bundle.entry import HEADER_KEY, Entry, EntryDecoder, decode_header, decode_key
 from ckptmigrate.bundle.locate import (
@@ -183,6 +184,11 @@ class Bundle:
         for shard in self._shards.values():
             shard.drop_pages()
 
+    def stored_bytes(self, key: Key | Entry) -> int:
+        """How many bytes a tensor takes in the data files, which for a partitioned one are those of its slices."""
+        entry = self._entry(key)
+        return entry.size_bytes + sum(self.slice_entries[entry.key, piece].size_bytes for piece in entry.slices)
+
     def raw(self, key: Key | Entry) -> memoryview:
         """A tensor's bytes as stored, read-only and mapped. Their checksum is not verified.
 
@@ -279,7 +285,7 @@ class Bundle:
             key: A tensor's key, or an entry of this bundle.
             box: Per axis the first index, and the index after the last.
             shape: Another shape of as many elements, that the values in row-major order are seen in and the box is
-                of. Where it is not the tensor's own, a partitioned tensor is put together whole first.
+                of. Of a partitioned tensor, too, no more is put together than holds the box.
 
         Returns:
             A new array of the box's shape; for the types, see `read`.
@@ -307,12 +313,9 @@ class Bundle:
             raise OperationError(
                 "box out of the tensor", self._where(entry), expected=f"one in {seen}", got=f"{list(box)} (asked for)"
             )
-        index = tuple(slice(start, stop) for start, stop in box)
         if entry.slices:
-            if seen.shape == entry.spec.shape:
-                return self._assemble(entry, box)
-            whole = self._assemble(entry, tuple((0, size) for size in entry.spec.shape))
-            return whole.reshape(seen.shape)[index].copy()
+            return self._read_sliced(entry, box, seen.shape)
+        index = tuple(slice(start, stop) for start, stop in box)
         view = self.raw(entry)
         if entry.spec.dtype is not DType.STRING:
             values: npt.NDArray[Any] = np.frombuffer(view, numpy_dtype(entry.spec.dtype)).reshape(seen.shape)
@@ -388,36 +391,18 @@ class Bundle:
             shard = self._shards.setdefault(number, _MappedShard(mapped))
         return shard
 
-    def _assemble(self, entry: Entry, box: Box) -> npt.NDArray[Any]:
-        """A box of a partitioned tensor, from the parts of its slices that lie in it."""
+    def _read_sliced(self, entry: Entry, box: Box, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         import numpy as np
 
-        boxes = [(slice_box(piece, entry.spec.shape), piece) for piece in entry.slices]
-        out_shape = tuple(stop - start for start, stop in box)
-        is_string = entry.spec.dtype is DType.STRING
-        out: npt.NDArray[Any] = np.empty(out_shape, object if is_string else numpy_dtype(entry.spec.dtype))
-        covered = np.zeros(out_shape, np.bool_)
-        for piece_box, piece in boxes:
-            common = tuple(
-                (max(low, start), min(high, stop)) for (low, high), (start, stop) in zip(piece_box, box, strict=True)
-            )
-            if any(low >= high for low, high in common):
-                continue
-            inner = tuple((low - at, high - at) for (low, high), (at, _) in zip(common, piece_box, strict=True))
-            outer = tuple(slice(low - at, high - at) for (low, high), (at, _) in zip(common, box, strict=True))
-            if covered[outer].any():
-                raise CorruptBundleError("slices overlap", self._where(entry), got=format_slice(piece))
-            out[outer] = self.read_box(self.slice_entries[entry.key, piece], inner)
-            covered[outer] = True
-        if not covered.all():
-            raise CorruptBundleError(
-                "slices do not cover the tensor",
-                self._where(entry),
-                expected=f"all of {entry.spec}",
-                got=", ".join(format_slice(piece) for piece in entry.slices),
-                hint="Only parts of this tensor were saved here",
-            )
-        return out
+        dtype = np.dtype(object) if entry.spec.dtype is DType.STRING else numpy_dtype(entry.spec.dtype)
+
+        def read(own: Box) -> npt.NDArray[Any]:
+            return assemble(entry.spec, entry.slices, own, dtype=dtype, read=read_slice, where=self._where(entry))
+
+        def read_slice(piece: SliceSpec, inner: Box) -> npt.NDArray[Any]:
+            return self.read_box(self.slice_entries[entry.key, piece], inner)
+
+        return read_as(box, shape, entry.spec.shape, read)
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:

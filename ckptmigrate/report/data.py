@@ -44,12 +44,6 @@ def inspect_data(bundle: Bundle, graph: ObjectGraph) -> dict[str, Any]:
     }
 
 
-def stored_bytes(bundle: Bundle, key: Key) -> int:
-    """How many bytes a tensor takes in the data files, which for a partitioned one are those of its slices."""
-    entry = bundle.entries[key]
-    return entry.size_bytes + sum(bundle.slice_entries[key, piece].size_bytes for piece in entry.slices)
-
-
 def _tensor_data(bundle: Bundle, graph: ObjectGraph, key: Key, slot: dict[str, str] | None) -> dict[str, Any]:
     entry = bundle.entries[key]
     number = graph.node_of.get(key)
@@ -59,7 +53,7 @@ def _tensor_data(bundle: Bundle, graph: ObjectGraph, key: Key, slot: dict[str, s
         "full_name": "" if number is None else graph.nodes[number].full_name,
         "dtype": entry.spec.dtype.label,
         "shape": entry.spec.shape,
-        "size_bytes": stored_bytes(bundle, key),
+        "size_bytes": bundle.stored_bytes(key),
         "shard": entry.shard,
         "crc32c": f"{unmask_crc(entry.crc32c):08x}",
     }

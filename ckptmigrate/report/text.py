@@ -16,7 +16,6 @@ from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer
 from ckptmigrate.matching import Difference, Step
 from ckptmigrate.packs import Outcome, Pack
 from ckptmigrate.plan import Plan
-from ckptmigrate.report.data import stored_bytes
 from ckptmigrate.report.fold import fold
 from ckptmigrate.spec import Key
 from ckptmigrate.verify import Report
@@ -56,7 +55,7 @@ class _Row:
 
 def bundle_lines(bundle: Bundle, graph: ObjectGraph) -> Iterator[str]:
     """A bundle in numbers: tensors, bytes, slots, nodes, data files, and what wrote it."""
-    total = sum(stored_bytes(bundle, key) for key in graph.specs)
+    total = sum(bundle.stored_bytes(key) for key in graph.specs)
     slots = sum(len(optimizer.slots) for optimizer in graph.optimizers)
     kinds = ", ".join(_said_optimizer(each, graph) for each in graph.optimizers)
     yield f"{len(graph.specs)} tensors, {format_bytes(total)}" + (f", {slots} of them slots ({kinds})" if kinds else "")
@@ -93,7 +92,7 @@ def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
             kept = f" + {', '.join(slots[number])}" if number in slots and role == VARIABLE_ROLE else ""
             what = "" if role == VARIABLE_ROLE else f" {role}"
             slices = bundle.entries[key].slices
-            size = format_bytes(stored_bytes(bundle, key)) + (f" in {len(slices)} slices" if slices else "")
+            size = format_bytes(bundle.stored_bytes(key)) + (f" in {len(slices)} slices" if slices else "")
             rows.append(_Row(path, f"{graph.specs[key]} {size}{what}{kept}"))
     rows.extend(_Row(tuple(key.split("/")), f"{graph.specs[key]} (held by no object)") for key in graph.unowned)
     return _tree(bundle.prefix, rows)

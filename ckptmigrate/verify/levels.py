@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ckptmigrate.bundle import Bundle, Entry
+from ckptmigrate.bundle import Bundle, Entry, SliceSpec, same_slices, slice_box
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.graph import ROOT, Node, ObjectGraph
 from ckptmigrate.graph.template import Factory, is_factory, say_factory, write_template
@@ -16,6 +16,7 @@ from ckptmigrate.ops import Fill
 from ckptmigrate.plan import Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
 from ckptmigrate.verify.report import Check, Outcome, Report
+from ckptmigrate.verify.restored import compared_keys, not_restored
 
 _SHOWN = 10
 """So many problems are told one by one; the rest are counted."""
@@ -176,13 +177,13 @@ def _checksums(bundle: Bundle, plan: Plan | None) -> Check:
         files = {each: _files(each) for each in (bundle, source, target)}
         for step in () if problems else plan.steps:
             entry = bundle.entries.get(step.target)
+            origin = (
+                (source, source.entries[step.sources[0]]) if step.sources else (target, target.entries[step.target])
+            )
             if entry is None:
                 problems.append(f"`{step.target}` is missing")
-            elif not step.ops or step.ops == (Fill("template"),):
+            elif (not step.ops or step.ops == (Fill("template"),)) and same_slices(entry, origin[1]):
                 unchanged += 1
-                origin = (
-                    (source, source.entries[step.sources[0]]) if step.sources else (target, target.entries[step.target])
-                )
                 problems.extend(_moved_wrongly((bundle, entry), origin, files))
             else:
                 recomputed += bool(step.sources)
@@ -223,12 +224,9 @@ def _stored_wrongly(bundle: Bundle, key: Key | Entry) -> Iterator[str]:
 
 def _moved_wrongly(moved: tuple[Bundle, Entry], origin: tuple[Bundle, Entry], files: _FilesOf) -> Iterator[str]:
     (bundle, entry), (origin_bundle, origin_entry) = moved, origin
-    if entry.slices != origin_entry.slices:
-        yield f"`{entry.key}` has other slices than its origin `{origin_entry.key}`"
-        return
     pieces = [
-        (bundle.slice_entries[entry.key, piece], origin_bundle.slice_entries[origin_entry.key, piece])
-        for piece in entry.slices
+        (bundle.slice_entries[entry.key, ours], origin_bundle.slice_entries[origin_entry.key, theirs])
+        for ours, theirs in zip(*map(_slices_in_order, (entry, origin_entry)), strict=True)
     ]
     for ours, theirs in [(entry, origin_entry), *pieces]:
         if (ours.spec, ours.size_bytes, ours.crc32c) != (theirs.spec, theirs.size_bytes, theirs.crc32c):
@@ -241,6 +239,10 @@ def _moved_wrongly(moved: tuple[Bundle, Entry], origin: tuple[Bundle, Entry], fi
         same_file = files[bundle][ours.shard] == files[origin_bundle][theirs.shard]
         if ours.size_bytes and not (same_file and ours.offset == theirs.offset):
             yield from _stored_wrongly(bundle, ours)
+
+
+def _slices_in_order(entry: Entry) -> list[SliceSpec]:
+    return sorted(entry.slices, key=lambda piece: slice_box(piece, entry.spec.shape))
 
 
 def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle) -> Iterator[str]:
@@ -262,7 +264,7 @@ def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle
         same = expected.tobytes() == got.tobytes()
     if not same:
         how = ", ".join(operation.describe() for operation in step.ops)
-        yield f"`{step.target}` is not `{', '.join(step.sources)}` after {how}"
+        yield f"`{step.target}` is not `{', '.join(step.sources)}`" + (f" after {how}" if how else "")
 
 
 # Restore.
@@ -286,19 +288,15 @@ def _restore(bundle: Bundle, checkpoint: Any, scratch: str) -> Check:
                 problems.append(f"{rung}: {_first_lines(error)}")
     except (tf.errors.OpError, ValueError, TypeError) as error:
         problems.append(f"{how} raised {type(error).__name__}: {_first_lines(error)}")
-    compared = 0
     if not problems:
         with Bundle.open(str(checkpoint.write(scratch))) as written:
-            for key in _tensors(bundle):
-                entry, now = bundle.entries[key], written.entries.get(key)
-                compared += 1
-                if now is None:
-                    problems.append(f"`{key}` is not in the model")
-                elif (entry.spec, entry.crc32c) != (now.spec, now.crc32c):
-                    problems.append(f"`{key}` does not hold the checkpoint's value after the restore")
+            problems.extend(not_restored(bundle, written))
+    compared = len(compared_keys(bundle))
+    opaque = len(_tensors(bundle)) - compared
     return _check(
         "restore",
-        f"TensorFlow {tf.__version__}: {how}, {', '.join(ladder)}; {compared} restored values equal the checkpoint's",
+        f"TensorFlow {tf.__version__}: {how}, {', '.join(ladder)}; {compared} restored values equal the checkpoint's"
+        + (f", {opaque} restored that have no values to compare" if opaque else ""),
         problems,
         "The model and the checkpoint do not fit; see the names above",
     )

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -455,6 +456,57 @@ def test_a_partitioned_tensor_is_put_together(tmp_path, is_string):
         assert np.array_equal(bundle.read(entry), parts[piece])
     with pytest.raises(OperationError, match="no bytes of its own"):
         bundle.raw("w")
+
+
+@given(st.data())
+@on_tmp_path
+def test_a_box_of_a_partitioned_tensor_in_any_shape_is_what_numpy_slices(tmp_path, data):
+    array = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    row, column = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 5))
+    whole = (0, -1)
+    parts = {
+        ((0, row), whole, (0, column)): array[:row, :, :column].copy(),
+        ((0, row), whole, (column, 6 - column)): array[:row, :, column:].copy(),
+        ((row, 4 - row), whole, whole): array[row:].copy(),
+    }
+    Path(data_path(str(tmp_path / "parts"), 0, 1)).unlink(missing_ok=True)
+    seen = data.draw(st.sampled_from([(4, 5, 6), (120,), (20, 6), (2, 2, 5, 6), (6, 20), (3, 40), (4, 5, 6, 1)]))
+    box = tuple(tuple(sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size))))) for size in seen)
+    prefix, _ = partitioned(tmp_path, parts, TensorSpec(DType.INT16, (4, 5, 6)))
+    # Whether a region is read at once or in halves must not be seen.
+    few = data.draw(st.sampled_from([1, 7, 1 << 18]))
+    with mock.patch("ckptmigrate.bundle.assemble._FEW_ELEMENTS", few), Bundle.open(prefix) as bundle:
+        found = bundle.read_box("w", box, seen)
+    assert np.array_equal(found, array.reshape(seen)[tuple(slice(start, stop) for start, stop in box)])
+    assert found.flags.writeable
+
+
+def test_a_partitioned_table_larger_than_memory_passes_through_in_any_shape(tmp_path):
+    rows = 1 << 17
+    spec, half = TensorSpec(DType.FLOAT32, (rows, 1024)), rows // 2
+    with Path(data_path(str(tmp_path / "w"), 0, 1)).open("wb") as file:
+        file.truncate(rows * 4096)  # 512 MiB of zeros
+    pieces = [((0, half), (0, -1)), ((half, half), (0, -1))]
+    stored = {
+        (Key("w"), piece): Entry(
+            Key("w"), TensorSpec(spec.dtype, (half, 1024)), 0, number * half * 4096, half * 4096, 0
+        )
+        for number, piece in enumerate(pieces)
+    }
+    write_index(index_path(tmp_path / "w"), [Entry(Key("w"), spec, 0, 0, 0, 0, tuple(pieces))], 1, stored)
+    code = """
+import resource, sys
+from ckptmigrate.bundle import Bundle
+import numpy
+bundle = Bundle.open(sys.argv[1])
+bundle.read_box("w", ((0, 1), (0, 1)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for start in range(0, 131072 * 1024, 1 << 22):
+    bundle.read_box("w", ((start, start + (1 << 22)),), (131072 * 1024,))
+bundle.read_box("w", ((0, 131072), (3, 4), (0, 8)), (131072, 16, 64))
+sys.exit(int((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > 96 << 20))
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "w")], check=True)
 
 
 def test_slices_that_do_not_cover_or_that_overlap_are_refused_when_they_are_read(tmp_path):
