@@ -26,6 +26,7 @@ _HOMES = {
     "Plan": "ckptmigrate.plan",
     "make_plan": "ckptmigrate.plan",
     "plan_bundles": "ckptmigrate.plan",
+    "reverse_plan": "ckptmigrate.reverse",
     "Receipt": "ckptmigrate.apply",
     "apply_plan": "ckptmigrate.apply",
     "Report": "ckptmigrate.verify",
@@ -54,6 +55,7 @@ __all__ = [
     "parse_rulebook",
     "plan_bundles",
     "read_rulebook",
+    "reverse_plan",
     "verify_checkpoint",
     "write_template",
 ]
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from ckptmigrate.graph.template import build_checkpoint, write_template
     from ckptmigrate.matching import Matching, match_graphs
     from ckptmigrate.plan import Endpoint, Plan, make_plan, plan_bundles
+    from ckptmigrate.reverse import reverse_plan
     from ckptmigrate.rules import Rule, parse_rulebook, read_rulebook
     from ckptmigrate.verify import Report, verify_checkpoint
 

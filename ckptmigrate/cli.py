@@ -157,10 +157,18 @@ def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
         "ckptmigrate plan ckpts/run-12 --target my.models:build --out plan.json",
         "ckptmigrate plan ckpts/run-12 --target templates/v2 --rules rules.yaml --init-new --out plan.json",
         "ckptmigrate plan bert_model.ckpt --target my.models:encoder --pack tf1-bert-to-model-garden --drop-unused",
+        "ckptmigrate plan migrated/ckpt --reverse plan.json --out back.json",
     )
 )
-@click.argument("source")
-@click.option("--target", required=True, help="The new model, or a checkpoint of it.")
+@click.argument("source", required=False)
+@click.option("--target", help="The new model, or a checkpoint of it.")
+@click.option(
+    "--reverse",
+    "reversed_file",
+    metavar="PLAN",
+    help="The way back of a plan, from SOURCE: what `apply` wrote, or what was trained on from it. Left out, SOURCE "
+    "is the plan's own target.",
+)
 @click.option("--rules", "rule_files", multiple=True, metavar="FILE", help="A rule file; may be given several times.")
 @click.option("--pack", "pack_names", multiple=True, metavar="NAME", help="A rule pack (`rules list`), or its file.")
 @click.option("--out", metavar="PLAN", help="Where the plan is written, e.g. plan.json.")
@@ -174,9 +182,10 @@ def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
 )
 @_JSON
 def plan(
-    source: str,
-    target: str,
+    source: str | None,
+    target: str | None,
     *,
+    reversed_file: str | None,
     rule_files: tuple[str, ...],
     pack_names: tuple[str, ...],
     out: str | None,
@@ -192,11 +201,17 @@ def plan(
     """
     from ckptmigrate.matching import match_graphs
     from ckptmigrate.plan import Endpoint, make_plan
-    from ckptmigrate.report.text import plan_summary, plan_tree
     from ckptmigrate.rules import read_rulebooks
 
     if out is not None:
         _refuse_to_replace_file(out)
+    if reversed_file is not None:
+        if target is not None or rule_files or pack_names or init_new or drop_unused or yes_proposed:
+            raise click.UsageError("--reverse says it all: give SOURCE, --out and --json with it, and nothing else")
+        _plan_back(source, reversed_file, out, as_json=as_json)
+        return
+    if source is None or target is None:
+        raise click.UsageError("SOURCE and --target are needed (or --reverse PLAN)")
     rulebook = read_rulebooks(rule_files)
     packs = _read_packs(pack_names)
     with _open(source) as theirs, _target(target, out) as (ours, end):
@@ -212,16 +227,33 @@ def plan(
             drop_unused=drop_unused,
             yes_proposed=yes_proposed,
         )
-        text = made.to_json()
-        if out is not None:
-            _write_file(out, text)
-        if as_json:
-            click.echo(text.decode())
-        else:
-            _print([plan_tree(made, source_graph, target_graph), *plan_summary(made, source_graph, target_graph)])
-            if out is not None:
-                click.echo(f"written to {out}")
+        _put_out(made, source_graph, target_graph, out, as_json=as_json)
     raise click.exceptions.Exit(0 if made.is_complete else 1)
+
+
+def _plan_back(source: str | None, plan_file: str, out: str | None, *, as_json: bool) -> None:
+    """Make the plan that undoes another."""
+    from ckptmigrate.reverse import reverse_plan
+
+    there = _read_plan(plan_file)
+    with _open(there.target.prefix if source is None else source) as theirs, _open(there.source.prefix) as ours:
+        back = reverse_plan(there, theirs, ours, where=plan_file)
+        _put_out(back, _graph(theirs), _graph(ours), out, as_json=as_json)
+
+
+def _put_out(made: Plan, source: ObjectGraph, target: ObjectGraph, out: str | None, *, as_json: bool) -> None:
+    """Write a plan where it shall be, and show it."""
+    from ckptmigrate.report.text import plan_summary, plan_tree
+
+    text = made.to_json()
+    if out is not None:
+        _write_file(out, text)
+    if as_json:
+        click.echo(text.decode())
+        return
+    _print([plan_tree(made, source, target), *plan_summary(made, source, target)])
+    if out is not None:
+        click.echo(f"written to {out}")
 
 
 @cli.command(

@@ -268,11 +268,12 @@ def check_plan(
         rest = len(problems) - _SHOWN
         problems = [*problems[:_SHOWN], PlanError(f"{rest} more steps do not fit", where)]
     if not problems:
-        problems.extend(_open_ends(plan, where))
+        problems.extend(open_ends(plan, where))
     raise_all(f"{where}: the plan cannot be applied", problems)
 
 
-def _open_ends(plan: Plan, where: str) -> Iterator[CkptMigrateError]:
+def open_ends(plan: Plan, where: str) -> Iterator[OpenPlanError]:
+    """What of a plan a person has not finished yet, as errors."""
     proposed = sum(step.status == "proposed" for step in plan.steps)
     for count, what, hint in (
         (len(plan.ambiguous), "questions are open", "Answer them with rules (`plan --rules`)"),

@@ -89,7 +89,7 @@ ORDER = (
     {"rules"},
     {"matching"},
     {"plan", "packs"},
-    {"apply", "codemod"},
+    {"apply", "codemod", "reverse"},
     {"verify"},
     {"report", "demo"},
     {"cli"},
