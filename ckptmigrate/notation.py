@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -16,12 +17,15 @@ from ckptmigrate.ops import (
     Concat,
     ExpandDims,
     Fill,
+    Filling,
     Gather,
+    Mean,
     Op,
     Pad,
     Part,
     Repeat,
     Reshape,
+    Resize,
     Scale,
     Slice,
     Squeeze,
@@ -78,6 +82,23 @@ def _read_initial(value: object) -> Literal["template"] | float:
     raise _UnreadableError("template, zeros, ones, or a finite number")
 
 
+def _read_filling(value: object) -> Filling:
+    if value == "mean":
+        return Mean()
+    if isinstance(value, Mapping) and [*value] == ["mean"]:
+        noise = value["mean"]
+        if isinstance(noise, Mapping) and "stddev" in noise and noise.keys() <= {"stddev", "seed"}:
+            stddev, seed = noise["stddev"], noise.get("seed", 0)
+            with suppress(_UnreadableError):
+                if _read_number(stddev) > 0 and 0 <= _read_int(seed) < _SEEDS:
+                    return Mean(stddev, seed)
+        raise _UnreadableError("{mean: {stddev: a positive number, seed: an integer from 0 to 2**64 - 1}}")
+    try:
+        return _read_initial(value)
+    except _UnreadableError as error:
+        raise _UnreadableError(f"mean, {{mean: {{stddev: ..., seed: ...}}}}, {error}") from None
+
+
 def _read_number(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not is_finite(value):
         raise _UnreadableError("a finite number")
@@ -117,6 +138,8 @@ def _make_part(
     return Part(axis, index, None if whole == "target" else whole)
 
 
+_SEEDS = 2**64
+
 _AXIS = {"axis": (_read_int, False)}
 # Of each operation: its class, and of each argument how it is read and whether it may be left out.
 _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[object], object], bool]]]] = {
@@ -140,6 +163,7 @@ _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[objec
     Gather.name: (Gather, {**_AXIS, "indices": (_read_ints, False)}),
     Tile.name: (Tile, {**_AXIS, "times": (_read_int, False)}),
     Repeat.name: (Repeat, {**_AXIS, "times": (_read_int, False)}),
+    Resize.name: (Resize, {**_AXIS, "size": (_read_int_or_none, True), "fill": (_read_filling, True)}),
     Scale.name: (Scale, {"factor": (_read_number, False)}),
     Add.name: (Add, {"value": (_read_number, False)}),
     Average.name: (Average, {"weights": (_read_numbers_or_none, True)}),
@@ -155,6 +179,8 @@ def to_data(op: Op) -> dict[str, dict[str, Any]]:
         case Part(axis, index, sizes):
             whole = "target" if sizes is None else sizes
             arguments = {"axis": axis, "index": index, "parts" if isinstance(sizes, int) else "sizes": whole}
+        case Resize(axis, size, fill):
+            arguments = {"axis": axis, "size": size, "fill": fill if isinstance(fill, Mean) else say_initial(fill)}
         case _:
             arguments = {field.name: getattr(op, field.name) for field in fields(op)}
     arguments = {name: _plain(argument) for name, argument in arguments.items() if argument is not None}
@@ -164,6 +190,8 @@ def to_data(op: Op) -> dict[str, dict[str, Any]]:
 def _plain(argument: object) -> object:
     if isinstance(argument, DType):
         return argument.label
+    if isinstance(argument, Mean):
+        return {"mean": {"stddev": argument.stddev, "seed": argument.seed}} if argument.stddev else "mean"
     return list(argument) if isinstance(argument, tuple) else argument
 
 

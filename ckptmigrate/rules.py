@@ -237,6 +237,7 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "gather": ("axis", "indices"),
     "tile": ("axis", "times"),
     "repeat": ("axis", "times"),
+    "resize": ("axis", "size", "fill"),
     "scale": ("factor",),
     "add": ("value",),
     "split": ("axis", "sizes"),

@@ -71,11 +71,11 @@ def floats(*shape, start=0):
     return np.arange(start, start + int(np.prod(shape)), dtype=np.float32).reshape(shape)
 
 
-def adam(variables, *, start=1000):
+def adam(variables, *, start=1000, dtype=np.float32):
     """A Keras 3 optimizer: flat lists, whose indices tie slots to variables."""
     iterations, rate = np.int64(7).reshape(()), np.float32(0.001).reshape(())
-    momentums = [floats(*value_of(v).shape, start=start + 20 * n) for n, v in enumerate(variables)]
-    velocities = [floats(*value_of(v).shape, start=2 * start + 20 * n) for n, v in enumerate(variables)]
+    momentums = [floats(*value_of(v).shape, start=start + 20 * n).astype(dtype) for n, v in enumerate(variables)]
+    velocities = [floats(*value_of(v).shape, start=2 * start + 20 * n).astype(dtype) for n, v in enumerate(variables)]
     pairs = [slot for pair in zip(momentums, velocities, strict=True) for slot in pair]
     return {
         "_iterations": iterations,

@@ -16,10 +16,12 @@ from ckptmigrate.ops import (
     Concat,
     ExpandDims,
     Gather,
+    Mean,
     Pad,
     Part,
     Repeat,
     Reshape,
+    Resize,
     Scale,
     Slice,
     Squeeze,
@@ -27,8 +29,10 @@ from ckptmigrate.ops import (
     Tile,
     Transpose,
     infer_chain,
+    needs_template,
 )
 from ckptmigrate.spec import DType, TensorSpec
+from ckptmigrate.verify.reference import apply_reference
 
 NUMBERS = [dtype for dtype in DType if dtype.itemsize_bytes and dtype.label == dtype.numpy_name]
 INT, FLOAT = DType.INT32, DType.FLOAT32
@@ -61,9 +65,18 @@ def source(values, dtype):
     return InMemory(TensorSpec(dtype, values.shape), values)
 
 
+def template_for(ops, specs):
+    """A target's own tensor for a chain that needs one; the same each time."""
+    if not needs_template(ops, specs):
+        return None
+    (spec,) = infer_chain(ops, specs)
+    return InMemory(spec, (np.arange(spec.num_elements) % 2).astype(numpy_dtype(spec.dtype)).reshape(spec.shape))
+
+
 def run(ops, *tensors, block_bytes=1 << 20):
     specs = tuple(tensor.spec for tensor in tensors)
-    blocks = [np.array(block) for block in compute(ops, tensors, specs, block_bytes=block_bytes)]
+    template = template_for(ops, specs)
+    blocks = [np.array(b) for b in compute(ops, tensors, specs, template=template, block_bytes=block_bytes)]
     (spec,) = infer_chain(ops, specs)
     assert all(block.ndim == 1 and block.size and block.dtype == numpy_dtype(spec.dtype) for block in blocks)
     whole = np.concatenate([np.empty(0, numpy_dtype(spec.dtype)), *blocks])
@@ -72,6 +85,12 @@ def run(ops, *tensors, block_bytes=1 << 20):
 
 def same_bytes(one, other):
     return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def reference(ops, tensors):
+    """What the plain version makes of whole tensors."""
+    template = template_for(ops, tuple(tensor.spec for tensor in tensors))
+    return apply_reference(ops, [tensor.values for tensor in tensors], template and template.values)
 
 
 def error_of(kind, function, *args, **kwargs):
@@ -108,9 +127,11 @@ def selections(draw, spec):
     rank = len(spec.shape)
     axis = draw(st.integers(-rank, rank - 1))
     size = spec.shape[axis]
-    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat]))
-    if kind in (Pad, Tile, Repeat) and spec.num_elements > 400:
+    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat, Resize, Resize]))
+    if kind in (Pad, Tile, Repeat, Resize) and spec.num_elements > 400:
         kind = Slice
+    if kind is Resize:
+        return Resize(axis, draw(st.integers(0, size + 3)), draw(fillings(spec, size)))
     if kind is Part:
         parts = draw(st.sampled_from([n for n in (1, 2, 3, 4) if size % n == 0]))
         ends = sorted(draw(st.lists(st.integers(0, size), max_size=3)))
@@ -132,6 +153,17 @@ def selections(draw, spec):
             return Gather(axis, tuple(draw(st.permutations(range(size)))))
         return Gather(axis, tuple(draw(st.lists(st.integers(0, size - 1), max_size=9)) if size else ()))
     return kind(axis, draw(st.integers(1, 3)))
+
+
+def fillings(spec, size):
+    """What an axis of so many can be filled with in the middle of a chain."""
+    means = st.sampled_from([Mean(), Mean(0.25, 3), Mean(0.5, 2**64 - 1)])
+    return st.sampled_from([0, 1, 1.0]) | (means if size and spec.dtype in FLOATS else st.nothing())
+
+
+def calculates(op):
+    """Whether an operation makes values that were not there, which may be odd ones."""
+    return isinstance(op, Scale | Add | Average) or (isinstance(op, Resize) and isinstance(op.fill, Mean))
 
 
 def is_inexact(dtype):
@@ -185,7 +217,7 @@ def draw_values(draw, spec, ops):
     """Any bytes if they are only moved; otherwise ordinary numbers if all are floats; otherwise 0 and 1."""
     count, dtype = spec.num_elements, numpy_dtype(spec.dtype)
     rng = np.random.default_rng(draw(st.integers(0, 9)))
-    computed = any(isinstance(op, Cast | Scale | Add | Average) for op in ops)
+    computed = any(isinstance(op, Cast) or calculates(op) for op in ops)
     if not computed and spec.dtype is not DType.BOOL:
         return rng.integers(0, 256, count * dtype.itemsize, np.uint8).view(dtype)
     if is_inexact(spec.dtype) and all(is_inexact(op.dtype) for op in ops if isinstance(op, Cast)):
@@ -203,8 +235,10 @@ def chains(draw, max_size=6, *, several=True):
         ops.append(op)
         (spec,) = op.infer(tuple(specs))
     for _ in range(draw(st.integers(0, max_size))):
-        is_calculated = any(isinstance(op, Scale | Add | Average) for op in ops)
-        op = draw(operations(spec, is_calculated=is_calculated))
+        op = draw(operations(spec, is_calculated=any(map(calculates, ops))))
         ops.append(op)
         (spec,) = op.infer((spec,))
+    if spec.shape and draw(st.sampled_from([False, False, True])):
+        axis = draw(st.integers(-len(spec.shape), len(spec.shape) - 1))
+        ops.append(Resize(axis, spec.shape[axis] + draw(st.integers(-1, 3)) * bool(spec.shape[axis]), "template"))
     return [InMemory(spec, draw_values(draw, spec, ops).reshape(spec.shape)) for spec in specs], tuple(ops)

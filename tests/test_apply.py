@@ -82,6 +82,16 @@ OPERATIONS = {
     "gather": (MATRIX, MATRIX[:, [2, 0]], "gather: {from: m/w, to: m/v, axis: 1, indices: [2, 0]}"),
     "tile": (MATRIX, np.tile(MATRIX, (2, 1)), "tile: {from: m/w, to: m/v, axis: 0, times: 2}"),
     "repeat": (MATRIX, np.repeat(MATRIX, 2, 0), "repeat: {from: m/w, to: m/v, axis: 0, times: 2}"),
+    "resize": (
+        MATRIX,
+        np.concatenate([MATRIX, [[1.5, 2.5, 3.5]]]).astype(np.float32),
+        "resize: {from: m/w, to: m/v, axis: 0, fill: mean}",
+    ),
+    "resize with the template's values": (
+        MATRIX,
+        np.concatenate([MATRIX, -MATRIX[1:]]),
+        "resize: {from: m/w, to: m/v, axis: 0}",
+    ),
     "scale": (MATRIX, MATRIX * 2, "scale: {from: m/w, to: m/v, factor: 2}"),
     "add": (MATRIX, MATRIX + 1, "add: {from: m/w, to: m/v, value: 1}"),
     "chain": (

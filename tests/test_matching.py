@@ -14,7 +14,7 @@ from ckptmigrate import match_graphs, parse_rulebook
 from ckptmigrate.errors import Problems, RuleError
 from ckptmigrate.graph import Node, ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
-from ckptmigrate.ops import Cast, Concat, Fill, Part, Reshape, Scale, Transpose
+from ckptmigrate.ops import Cast, Concat, Fill, Part, Reshape, Resize, Scale, Transpose
 from ckptmigrate.spec import DType, Key, Pattern
 
 
@@ -818,6 +818,26 @@ def test_a_scale_goes_into_second_moments_twice():
     steps = slot_steps(match(with_adam(a=floats(2)), target, "  - scale: {from: m/a, to: m/b, factor: 3}\n"), target)
     assert steps["momentum", "m/b"].ops == (Scale(3),)
     assert steps["velocity", "m/b"].ops == (Scale(9),)
+
+
+def test_what_is_new_in_a_variable_has_new_slots():
+    source, target = with_adam(a=floats(2, 3)), with_adam(b=floats(4, 3))
+    fill = "{mean: {stddev: 1, seed: 1}}"
+    steps = slot_steps(match(source, target, f"  - resize: {{from: m/a, to: m/b, axis: 0, fill: {fill}}}\n"), target)
+    assert {step.ops for step in steps.values()} == {(Resize(0, 4, "template"),)}
+    target = with_adam(b=floats(3, 4))
+    ops = f"[{{resize: {{axis: 0, size: 4, fill: {fill}}}}}, {{transpose: }}]"
+    steps = slot_steps(match(source, target, f"  - map: {{from: m/a, to: m/b, ops: {ops}}}\n"), target)
+    assert {step.ops for step in steps.values()} == {(Resize(0, 4, 0), Transpose())}
+
+
+def test_slots_of_another_dtype_are_cast_before_the_new_ones_fill_them():
+    source, new = with_adam(a=floats(2)), floats(3).astype(np.float64)
+    target = {"m": {"b": new}, "optimizer": adam([new], dtype=np.float64)}
+    steps = slot_steps(
+        match(source, target, "  - map: {from: m/a, to: m/b, ops: [{cast: }, {resize: {axis: 0}}]}\n"), target
+    )
+    assert {step.ops for step in steps.values()} == {(Cast(DType.FLOAT64), Resize(0, 3, "template"))}
 
 
 def test_slots_of_an_average_start_anew_and_say_so():

@@ -20,10 +20,12 @@ from ckptmigrate.ops import (
     ExpandDims,
     Fill,
     Gather,
+    Mean,
     Pad,
     Part,
     Repeat,
     Reshape,
+    Resize,
     Scale,
     Slice,
     Squeeze,
@@ -33,6 +35,7 @@ from ckptmigrate.ops import (
     close_chain,
     infer_chain,
     inverse_chain,
+    needs_template,
 )
 from ckptmigrate.spec import DType, TensorSpec
 
@@ -94,6 +97,13 @@ from ckptmigrate.spec import DType, TensorSpec
         (Gather(0, tuple(range(40))), TensorSpec(FLOAT, (4,)), ["gather [0, 1, 2, 3, 4, 5, 6, 7, ... 40 in all]"]),
         (Tile(0, 0), TensorSpec(FLOAT, (4,)), ["leave nothing", "got 0 (times)"]),
         (Repeat(0, -2), TensorSpec(FLOAT, (4,)), ["expected 1 or more", "got -2"]),
+        (Resize(1, 3), TensorSpec(FLOAT, (4,)), ["no such axis", "got 1 (axis)"]),
+        (Resize(0, -3), TensorSpec(FLOAT, (4,)), ["less than nothing", "got -3 (size)"]),
+        (Resize(0, 5, 0.5), TensorSpec(INT, (4,)), ["filled with 0.5", "a value of int32", "got 0.5 (fill)"]),
+        (Resize(0, 5, 0), TensorSpec(DType.STRING, (4,)), ["filled with zeros", "a value of string"]),
+        (Resize(0, 5, Mean()), TensorSpec(INT, (4,)), ["filled with the mean", "no mean", "got int32[4]", "a number"]),
+        (Resize(0, 5, Mean()), TensorSpec(FLOAT, (0, 2)), ["at least one of them along the axis"]),
+        (Resize(0, 5, Mean(math.inf)), TensorSpec(FLOAT, (4,)), ["a finite number from 0", "got inf (stddev)"]),
         (Scale(0.5), TensorSpec(INT, ()), ["the factor does not fit", "a whole number (source int32[])", "got 0.5"]),
         (Scale(1e39), TensorSpec(DType.FLOAT16, ()), ["a number that float32 holds", "got 1e+39"]),
         (Scale(math.inf), TensorSpec(DType.FLOAT64, ()), ["got inf"]),
@@ -122,7 +132,7 @@ def test_an_operation_that_does_not_fit_says_what_it_expected_and_what_it_got(op
 def test_an_operation_takes_one_tensor():
     spec = TensorSpec(FLOAT, ())
     ones = (Transpose(), Reshape(()), Cast(INT), Squeeze(()), ExpandDims(0), Fill(0.0), Part(0, 0, 1), Slice(0))
-    for op in (*ones, Pad(0), Gather(0, ()), Tile(0, 1), Repeat(0, 1), Scale(1), Add(0)):
+    for op in (*ones, Pad(0), Gather(0, ()), Tile(0, 1), Repeat(0, 1), Resize(0, 1), Scale(1), Add(0)):
         assert "got 2 (float32[], float32[])" in error_of(OperationError, op.infer, (spec, spec))
         assert "got 0 (none)" in error_of(OperationError, op.infer, ())
 
@@ -161,6 +171,8 @@ def test_what_takes_several_takes_one_at_least_and_only_what_fits_together():
         (Gather(0, ()), [(0, 2)], (0, 2)),
         (Tile(0, 3), [(5, 2)], (15, 2)),
         (Repeat(-1, 3), [(5, 2)], (5, 6)),
+        (Resize(0, 3), [(5, 2)], (3, 2)),
+        (Resize(-1, 3, Mean()), [(5, 2)], (5, 3)),
         (Scale(2), [(5, 2)], (5, 2)),
         (Average((1, 0)), [(5, 2)] * 2, (5, 2)),
     ],
@@ -184,6 +196,8 @@ def test_the_inverse_is_the_operation_that_a_person_would_write():
         (Gather(-1, (2, 0, 1, 2)), Gather(-1, (1, 2, 3))),
         (Tile(0, 3), Slice(0, 0, 2)),
         (Repeat(0, 3), Gather(0, (0, 3))),
+        (Resize(-1, 7), Slice(-1, 0, 3)),
+        (Resize(0, 2), Slice(0, 0, 2)),
         (Scale(-0.25), Scale(-4.0)),
         (Scale(8), Scale(0.125)),
     ]:
@@ -202,6 +216,7 @@ def test_what_has_no_inverse_says_why():
         (Concat(0), "`split` leads back"),
         (Stack(0), "`unstack` leads back"),
         (Slice(0, 1), "cut off is lost"),
+        (Resize(0, 1), "cut off is lost"),
         (Gather(0, (1, 1)), "1 of 2 indices are not taken"),
         (Scale(3), "float32 rounds the result"),
         (Scale(0), "rounds the result"),
@@ -222,6 +237,18 @@ def test_an_initial_value_comes_first():
     assert "got it after transpose" in message
 
 
+def test_what_is_filled_with_the_templates_values_comes_last():
+    specs = (TensorSpec(FLOAT, (2, 3)),)
+    message = error_of(OperationError, infer_chain, [Resize(0, 3), Transpose()], specs)
+    assert "expected it to be the last operation, got it before transpose" in message
+    infer_chain([Transpose(), Resize(0, 5)], specs)
+    infer_chain([Resize(0, 2), Resize(0, 1), Resize(0, 5, 0), Transpose()], specs)
+    assert needs_template([Transpose(), Resize(0, 5)], specs)
+    assert not needs_template([Transpose(), Resize(0, 3)], specs)
+    assert not needs_template([Resize(0, 5, Mean())], specs)
+    assert not needs_template([], specs)
+
+
 # ---------------------------------------------------------------- open operations
 
 
@@ -237,6 +264,8 @@ def test_what_is_left_open_is_as_the_target_has_it():
     parts = [TensorSpec(INT, (2, 1)), TensorSpec(INT, (2, 5))]
     assert close_chain([Part(-1, 1, None), Cast()], specs, parts[1], parts) == (Part(-1, 1, (1, 5)), Cast(INT))
     assert close_chain([Transpose()], specs, wanted) == (Transpose(),)
+    grown = TensorSpec(INT, (2, 9))
+    assert close_chain([Resize(-1, None, 0), Cast()], specs, grown) == (Resize(-1, 9, 0), Cast(INT))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +277,8 @@ def test_what_is_left_open_is_as_the_target_has_it():
         ([Part(0, 0, None), Tile(0, 2)], ["the shape does not follow", "got tile axis 0"]),
         ([Reshape()], ["does not hold the values", "expected 6 elements (source float32[2, 3])", "got 4 (target"]),
         ([Part(1, 0, None)], ["no such axis", "got 1 (axis)"]),
+        ([Resize(1)], ["no such axis", "got 1 (axis)"]),
+        ([Resize(0), Transpose()], ["the shape does not follow"]),
         ([Part(0, 0, None)], ["do not make up the axis", "add up to 2", "got [4, 1], in all 5"]),
     ],
 )
@@ -259,7 +290,7 @@ def test_what_does_not_follow_from_the_target_has_to_be_said(ops, words):
 
 
 def test_an_open_operation_is_no_step():
-    for op in (Reshape(), Cast(), Part(0, 0, None)):
+    for op in (Reshape(), Cast(), Part(0, 0, None), Resize(0)):
         message = error_of(OperationError, op.infer, (TensorSpec(FLOAT, (2,)),))
         assert message.startswith(f"an open operation @ {op.describe()}: expected its ")
         assert "target" in op.describe()
@@ -271,6 +302,7 @@ def test_an_open_operation_is_no_step():
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(-3, 9)
 wholes = st.lists(whole).map(tuple)
+means = st.just(Mean()) | st.builds(Mean, st.floats(0, 9, exclude_min=True), st.integers(0, 2**64 - 1))
 
 
 @given(
@@ -290,6 +322,7 @@ wholes = st.lists(whole).map(tuple)
             st.builds(Gather, whole, wholes),
             st.builds(Tile, whole, whole),
             st.builds(Repeat, whole, whole),
+            st.builds(Resize, whole, st.none() | whole, st.just("template") | numbers | means),
             st.builds(Scale, numbers),
             st.builds(Add, numbers),
             st.builds(Average, st.none() | st.lists(numbers).map(tuple)),
@@ -334,6 +367,12 @@ def test_an_operation_reads_back_as_it_was_written(op):
         ({"gather": {"axis": 1, "indices": [2, 0, 1]}}, Gather(1, (2, 0, 1))),
         ({"tile": {"axis": 0, "times": 2}}, Tile(0, 2)),
         ({"repeat": {"axis": 0, "times": 2}}, Repeat(0, 2)),
+        ({"resize": {"axis": 0}}, Resize(0)),
+        ({"resize": {"axis": 0, "size": 9, "fill": "template"}}, Resize(0, 9)),
+        ({"resize": {"axis": 0, "size": 9, "fill": "ones"}}, Resize(0, 9, 1.0)),
+        ({"resize": {"axis": 0, "size": 9, "fill": "mean"}}, Resize(0, 9, Mean())),
+        ({"resize": {"axis": 0, "fill": {"mean": {"stddev": 0.5}}}}, Resize(0, None, Mean(0.5, 0))),
+        ({"resize": {"axis": 0, "fill": {"mean": {"stddev": 1, "seed": 7}}}}, Resize(0, None, Mean(1, 7))),
         ({"scale": {"factor": 0.5}}, Scale(0.5)),
         ({"add": {"value": 1}}, Add(1)),
         ({"average": None}, Average()),
@@ -381,6 +420,14 @@ def test_every_operation_has_one_written_form(data, op):
         ({"average": {"weights": [1, "x"]}}, ["a list of finite numbers", "got [1, 'x']"]),
         ({"average": {"weights": 1}}, ["a list of finite numbers", "got 1"]),
         ({"gathre": {}}, ["Perhaps `gather`"]),
+        (
+            {"resize": {"axis": 0, "fill": "median"}},
+            ["mean, {mean: {stddev: ..., seed: ...}}, template, zeros, ones, or a finite number", "got 'median'"],
+        ),
+        ({"resize": {"axis": 0, "fill": {"mean": {}}}}, ["stddev: a positive number", "got {'mean': {}}"]),
+        ({"resize": {"axis": 0, "fill": {"mean": {"stddev": -1}}}}, ["stddev: a positive number"]),
+        ({"resize": {"axis": 0, "fill": {"mean": {"stddev": 1, "sed": 1}}}}, ["seed: an integer from 0"]),
+        ({"resize": {"axis": 0, "fill": {"mean": {"stddev": 1, "seed": 2**64}}}}, ["seed: an integer from 0"]),
     ],
 )
 def test_what_cannot_be_read_says_where_and_what_could_be(data, words):

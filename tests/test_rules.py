@@ -248,6 +248,8 @@ rules:
   - split: {from: three, to: [l, m, n], axis: 0, sizes: target}
   - reshape: {from: o, to: p}
   - cast: {from: r}
+  - resize: {from: s, axis: 0}
+  - resize: {from: t, axis: 0, size: 12, fill: {mean: {stddev: 0.5, seed: 3}}}
   - unstack: {from: both, to: [c, d], axis: 0}
   - concat: {from: [e, f], to: g, axis: 1}
   - average: {from: [h, i], to: j, weights: [1, 3]}
@@ -257,4 +259,4 @@ rules:
     rules = parse_rulebook(text, name="r")
     again = parse_rulebook(format_rulebook(rules), name="r")
     assert [replace(rule, where="") for rule in again] == [replace(rule, where="") for rule in rules]
-    assert len({rule.where for rule in again}) == 10
+    assert len({rule.where for rule in again}) == 12

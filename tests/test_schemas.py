@@ -9,7 +9,7 @@ import yaml
 
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Drop, Question, Step, Unmatched
-from ckptmigrate.ops import Cast, Fill, Part, Reshape, Transpose
+from ckptmigrate.ops import Cast, Fill, Mean, Part, Reshape, Resize, Transpose
 from ckptmigrate.plan import Endpoint, Plan
 from ckptmigrate.rules import _RULE_ARGUMENTS, parse_rulebook
 from ckptmigrate.spec import DType, Key
@@ -33,6 +33,10 @@ GOOD_RULES = [
     "gather: {from: a, axis: 1, indices: [2, 0, 1]}",
     "tile: {from: a, axis: 0, times: 2}",
     "repeat: {from: a, axis: 0, times: 2}",
+    "resize: {from: a, to: b, axis: 0}",
+    "resize: {from: a, axis: -1, size: 1200, fill: zeros}",
+    "resize: {from: a, axis: 0, fill: mean}",
+    "map: {from: a, ops: [{resize: {axis: 0, size: 3, fill: {mean: {stddev: 0.02, seed: 7}}}}]}",
     "scale: {from: a, factor: 0.5}",
     "add: {from: a, value: -1}",
     "split: {from: 'b/{i}/qkv', to: ['b/{i}/q', 'b/{i}/k', 'b/{i}/v'], axis: -1}",
@@ -69,6 +73,10 @@ BAD_RULES = [
     "stack: {from: [a, b], to: c}",
     "average: {from: [a, b], to: c, axis: 0}",
     "tile: {from: a, axis: 0}",
+    "resize: {from: a}",
+    "resize: {from: a, axis: 0, fill: median}",
+    "resize: {from: a, axis: 0, fill: {mean: {seed: 1}}}",
+    "resize: {from: a, axis: 0, fill: {mean: {stddev: 0}}}",
 ]
 
 
@@ -94,7 +102,7 @@ def test_a_rule_that_is_refused_does_not_fit_the_schema(rule):
         jsonschema.validate(yaml.safe_load(rule_file(rule)), schema("rules-1.json"))
 
 
-@pytest.mark.parametrize("op", [Reshape(), Cast(), Part(0, 0, None)])
+@pytest.mark.parametrize("op", [Reshape(), Cast(), Part(0, 0, None), Resize(0)])
 def test_a_plan_with_an_open_operation_does_not_fit_the_schema(op):
     step = Step(Key("a"), (Key("a"),), (op,), "rule", 1.0, ())
     end = Endpoint("x/ckpt", "sha256:" + "0" * 64)
@@ -118,6 +126,7 @@ def test_a_plan_with_everything_in_it_fits_the_schema():
         (
             Step(a, (b,), (Transpose((1, 0)), Reshape((2, -1)), Cast(DType.BFLOAT16)), "rule", 1.0, ("said so",)),
             Step(b, (), (Fill("template"),), "initial", 1.0, ()),
+            Step(b, (b,), (Resize(0, 3, 0.5), Resize(0, 4, Mean(0.1, 2)), Resize(0, 5)), "rule", 1.0, ()),
             Step(c, (), (Fill(0.5),), "initial", 1.0, ()),
         ),
         (Question((a,), (b,), "which one?", ("a is b",)),),

@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 import pytest
-from chains import FLOAT, INT, NUMBERS, InMemory, chains, error_of, numpy_dtype, run, same_bytes, source
+from chains import (
+    FLOAT,
+    INT,
+    NUMBERS,
+    InMemory,
+    chains,
+    error_of,
+    numpy_dtype,
+    reference,
+    run,
+    same_bytes,
+    source,
+    template_for,
+)
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +35,12 @@ from ckptmigrate.ops import (
     Concat,
     Fill,
     Gather,
+    Mean,
     Pad,
     Part,
     Repeat,
     Reshape,
+    Resize,
     Scale,
     Slice,
     Stack,
@@ -48,17 +63,13 @@ def specs_of(tensors):
     return tuple(tensor.spec for tensor in tensors)
 
 
-def reference(ops, tensors):
-    return apply_reference(ops, [tensor.values for tensor in tensors])
-
-
 def destroys(ops, tensors):
     """Whether the chain refuses these values, which only narrow types make happen."""
     try:
         run(ops, *tensors)
     except OperationError as error:
         event(f"{error.what} {error.expected}")
-        assert any(isinstance(op, Cast | Scale | Add) for op in ops)
+        assert any(isinstance(op, Cast | Scale | Add | Resize) for op in ops)
         return True
     return False
 
@@ -77,6 +88,20 @@ def test_blocks_of_any_size_make_what_the_reference_makes_bit_for_bit(chain, blo
     assert all(block.nbytes <= max(block_bytes, block.itemsize) for block in blocks)
 
 
+@settings(max_examples=200, deadline=None)
+@given(chains(), st.data())
+def test_a_region_of_the_result_is_that_region(chain, data):
+    tensors, ops = chain
+    if destroys(ops, tensors):
+        return
+    ends = [data.draw(st.integers(0, size)) for size in reference(ops, tensors).shape]
+    box = tuple((data.draw(st.integers(0, end)), end) for end in ends)
+    specs = specs_of(tensors)
+    blocks = compute(ops, tensors, specs, template=template_for(ops, specs), block_bytes=64, box=box)
+    region = reference(ops, tensors)[tuple(slice(start, stop) for start, stop in box)]
+    assert b"".join(block.tobytes() for block in blocks) == region.tobytes()
+
+
 @settings(max_examples=600, deadline=None)
 @given(chains(several=False))
 def test_a_chain_never_moves_values_more_often_than_it_transposes_them(chain):
@@ -93,7 +118,7 @@ def test_what_the_inverse_leads_back_to_is_the_source(chain):
     try:
         back = inverse_chain(ops, specs_of(tensors))
     except IrreversibleError:
-        lossy = (Part, Slice, Gather, Scale, Add, Concat, Stack, Average)
+        lossy = (Part, Slice, Gather, Resize, Scale, Add, Concat, Stack, Average)
         specs = [infer_chain(ops[:i], specs_of(tensors))[0] for i in range(len(ops))]
         assert any(
             not is_lossless(spec.dtype, op.dtype) if isinstance(op, Cast) else isinstance(op, lossy)
@@ -101,9 +126,11 @@ def test_what_the_inverse_leads_back_to_is_the_source(chain):
         )
         return
     (tensor,) = tensors
-    assert infer_chain((*ops, *back), (tensor.spec,)) == (tensor.spec,)
-    if not destroys((*ops, *back), tensors):
-        assert same_bytes(run((*ops, *back), tensor, block_bytes=64)[0], tensor.values)
+    (spec,) = infer_chain(ops, (tensor.spec,))
+    assert infer_chain(back, (spec,)) == (tensor.spec,)
+    if not destroys(ops, tensors):
+        there = InMemory(spec, run(ops, tensor, block_bytes=64)[0])
+        assert same_bytes(run(back, there, block_bytes=64)[0], tensor.values)
 
 
 @settings(max_examples=200, deadline=None)
@@ -113,8 +140,10 @@ def test_what_follows_a_constant_makes_what_the_reference_makes(chain, value, bl
     ops = (Fill(value), *ops)
     if destroys(ops, [tensor]):
         return
-    expected = apply_reference(ops, [np.zeros(tensor.spec.shape, numpy_dtype(tensor.spec.dtype))])
-    blocks = compute(ops, [], (tensor.spec,), block_bytes=block_bytes)
+    template = template_for(ops, (tensor.spec,))
+    zeros = np.zeros(tensor.spec.shape, numpy_dtype(tensor.spec.dtype))
+    expected = apply_reference(ops, [zeros], template and template.values)
+    blocks = compute(ops, [], (tensor.spec,), template=template, block_bytes=block_bytes)
     assert b"".join(block.tobytes() for block in blocks) == expected.tobytes()
 
 
@@ -317,6 +346,60 @@ def test_an_average_is_rounded_once_and_its_weights_need_not_add_up_to_one():
     assert run([Average()], tiny, tiny)[0].tolist() == [65504, 1]
 
 
+# ---------------------------------------------------------------- what is filled in
+
+
+def test_a_longer_axis_is_filled_with_what_was_said():
+    tensor = source([[1, 2], [3, 5]], FLOAT)
+    for fill, row in [(0, [0, 0]), (7, [7, 7]), (Mean(), [2, 3.5]), ("template", [0, 1])]:
+        assert run([Resize(0, 3, fill)], tensor, block_bytes=4)[0].tolist() == [[1, 2], [3, 5], row]
+    assert run([Resize(-1, 3, Mean())], tensor, block_bytes=4)[0].tolist() == [[1, 2, 1.5], [3, 5, 4]]
+    assert run([Resize(0, 1, Mean())], tensor)[0].tolist() == [[1, 2]]
+    assert run([Resize(0, 2)], tensor)[0].tolist() == [[1, 2], [3, 5]]
+
+
+def test_the_mean_is_rounded_once_and_does_not_overflow():
+    rows = np.array([[3e38], [3e38], [2.9e38]], np.float32)
+    found, _ = run([Resize(0, 4, Mean())], source(rows, FLOAT), block_bytes=4)
+    assert found[3] == rows.astype(np.float64).mean().astype(np.float32)
+    most = source([[1.7e308], [1.7e308]], DType.FLOAT64)
+    assert run([Resize(0, 3, Mean())], most)[0][2] == 1.7e308
+    passed_on, _ = run([Resize(0, 3, Mean())], source([[np.nan, np.inf], [1, 1]], FLOAT))
+    assert np.isnan(passed_on[2, 0])
+    assert passed_on[2, 1] == np.inf
+
+
+def test_a_mean_is_of_what_the_operations_before_made():
+    ops = [Scale(2), Cast(DType.FLOAT64), Resize(0, 3, Mean()), Add(1)]
+    assert run(ops, source([1, 2], FLOAT), block_bytes=8)[0].tolist() == [3, 5, 4]
+
+
+def test_noise_is_normal_the_same_again_and_another_with_another_seed():
+    tensor = source(np.zeros((3, 500)), FLOAT)
+    once, again, other = (run([Resize(0, 203, Mean(0.5, seed))], tensor, block_bytes=999)[0] for seed in (1, 1, 2))
+    assert same_bytes(once, again)
+    assert np.unique(once[3:]).size > 99_000
+    assert abs(once[3:].mean()) < 0.01
+    assert abs(once[3:].std() - 0.5) < 0.01
+    assert abs(np.corrcoef(once[3:].reshape(-1), other[3:].reshape(-1))[0, 1]) < 0.02
+
+
+def test_noise_that_the_dtype_does_not_hold_is_refused():
+    tensor = source(np.full((2, 9), 6), DType.FLOAT4_E2M1FN)
+    message = error_of(OperationError, run, [Resize(0, 3, Mean(9, 1))], tensor)
+    assert "what is filled in does not fit the dtype @ the mean with noise of 9 (seed 1)" in message
+    assert "of 9 that it does not, the first" in message
+
+
+def test_a_template_that_is_not_the_targets_is_refused_before_anything_is_read():
+    tensor = source([1, 2], FLOAT)
+    for template, words in [(None, "got none"), (tensor, "got float32[2]")]:
+        message = error_of(
+            OperationError, compute, [Resize(0, 3)], [tensor], (tensor.spec,), template=template, block_bytes=9
+        )
+        assert f"expected float32[3], {words}" in message
+
+
 # ---------------------------------------------------------------- sources
 
 
@@ -474,6 +557,9 @@ def test_heads_moved_outwards_after_an_operation_along_their_axis_need_no_whole_
         (3, [Average((1, 2, 3)), Scale(2)]),
         (1, [Scale(2), Pad(1, 1, 1), Tile(0, 2), Part(1, 0, (8000, 194))]),
         (1, [Repeat(1, 3), Slice(0, 1, -1), Transpose()]),
+        (1, [Resize(0, 2300, Mean(0.1, 1))]),
+        (1, [Resize(1, 8300, Mean()), Transpose()]),
+        (1, [Reshape((2, 1 << 23)), Resize(0, 3, Mean())]),
     ],
     ids=lambda value: "-".join(op.name for op in value) if isinstance(value, list) else "",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, chain, pairwise, product
 from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -122,6 +122,27 @@ def read_as(box: Box, shape: Shape, own: Shape, read: Callable[[Box], Array]) ->
         if isinstance(pick, np.ndarray) or pick not in (slice(None), slice(0, lengths[at])):
             values = values[(*(slice(None),) * at, pick)]
     return values.reshape(extents(box))
+
+
+class AxisSource:
+    """What changes one axis of its own shape only. The other axes may be seen cut, the way who asks sees them."""
+
+    __slots__ = ("axis", "spec")
+
+    def __init__(self, spec: TensorSpec, axis: int) -> None:
+        self.spec = spec
+        self.axis = axis
+
+    def read_box(self, box: Box, shape: Shape) -> Array:
+        cuts = cuts_of(self.spec.shape, shape)
+        cuts[self.axis] = (self.spec.shape[self.axis],)
+        own = tuple(chain.from_iterable(cuts))
+        axis = sum(map(len, cuts[: self.axis]))
+        return read_as(box, shape, own, lambda region: self.read(region, own, axis))
+
+    def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        """The values in a box of `shape`, its own shape with other axes than `axis` perhaps cut."""
+        raise NotImplementedError
 
 
 def _positions(box: Box, shape: Shape) -> tuple[int, int, Array | None]:

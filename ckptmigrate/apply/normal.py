@@ -19,6 +19,7 @@ from ckptmigrate.ops import (
     Pad,
     Part,
     Repeat,
+    Resize,
     Scale,
     Shape,
     Slice,
@@ -71,7 +72,7 @@ class Move:
         )
 
 
-_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat
+_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat | Resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,8 @@ Step: TypeAlias = Move | Along | Elementwise
 def normal_form(ops: Sequence[Op], specs: Specs) -> list[Step]:
     """What is left of a chain on one source when reshapes and identities are taken out, as few moves as can be.
 
-    What computes elements commutes with what moves and selects them, and comes after it; only a padding
-    has to come after what does not hold for its value. A reshape is only another way to see flat values.
+    What computes elements commutes with what moves and selects them, and comes after it; only what
+    is filled in has to come after what does not hold for it. A reshape is only another way to see flat values.
     """
     steps: list[Step] = []
     elementwise: list[Elementwise] = []
@@ -106,18 +107,29 @@ def normal_form(ops: Sequence[Op], specs: Specs) -> list[Step]:
                 elementwise.append(op)
             case Transpose() if spec.num_elements and not constant:
                 _add_transpose(steps, spec, op.order(len(spec.shape)))
-            case Pad() if specs[0] != spec:
-                steps += elementwise
-                elementwise = []
-                constant = False
-                steps.append(Along(op, spec.shape))
-            case Gather(axis, indices) if indices != tuple(range(spec.shape[axis])):
-                steps.append(Along(op, spec.shape))
-            case Part() | Slice() | Tile() | Repeat() if specs[0] != spec:
-                steps.append(Along(op, spec.shape))
             case _:
-                pass
+                selection = _selection(op, spec, specs[0])
+                if selection is None:
+                    continue
+                if isinstance(selection, Pad | Resize):
+                    steps += elementwise
+                    elementwise = []
+                    constant = False
+                steps.append(Along(selection, spec.shape))
     return [*steps, *elementwise]
+
+
+def _selection(op: Op, spec: TensorSpec, result: TensorSpec) -> _AlongAxis | None:
+    """What an operation does along an axis; None if it leaves the values as they are."""
+    match op:
+        case Gather(axis, indices):
+            return None if indices == tuple(range(spec.shape[axis])) else op
+        case Resize(axis, size, _) if not op.grows(spec):
+            return None if result == spec else Slice(axis, 0, size)
+        case Part() | Slice() | Pad() | Tile() | Repeat() | Resize():
+            return None if result == spec else op
+        case _:
+            return None
 
 
 def _add_transpose(steps: list[Step], spec: TensorSpec, perm: tuple[int, ...]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ckptmigrate.apply.boxes import Box, Shape, Source, cuts_of, extents, read_as, replaced, take
+from ckptmigrate.apply.boxes import AxisSource, Box, Shape, Source, cuts_of, extents, read_as, replaced, take
 from ckptmigrate.apply.elements import element_dtype
 from ckptmigrate.apply.normal import Along, Move
-from ckptmigrate.ops import Gather, Pad, Part, Repeat, Slice, Tile, inverted_order
+from ckptmigrate.ops import Gather, Pad, Part, Repeat, Resize, Slice, Tile, inverted_order
 from ckptmigrate.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -77,27 +76,6 @@ def _transposed_copy(values: Array, perm: tuple[int, ...]) -> Array:
     for start in range(0, view.shape[-1], step):
         out[..., start : start + step] = view[..., start : start + step]
     return out
-
-
-class AxisSource:
-    """What changes one axis of its own shape only. The other axes may be seen cut, the way who asks sees them."""
-
-    __slots__ = ("axis", "spec")
-
-    def __init__(self, spec: TensorSpec, axis: int) -> None:
-        self.spec = spec
-        self.axis = axis
-
-    def read_box(self, box: Box, shape: Shape) -> Array:
-        cuts = cuts_of(self.spec.shape, shape)
-        cuts[self.axis] = (self.spec.shape[self.axis],)
-        own = tuple(chain.from_iterable(cuts))
-        axis = sum(map(len, cuts[: self.axis]))
-        return read_as(box, shape, own, lambda region: self.read(region, own, axis))
-
-    def read(self, box: Box, shape: Shape, axis: int) -> Array:
-        """The values in a box of `shape`, its own shape with other axes than `axis` perhaps cut."""
-        raise NotImplementedError
 
 
 class Window(AxisSource):
@@ -172,8 +150,14 @@ class Joined(AxisSource):
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
 
 
-def along(source: Source, step: Along) -> Source:
-    """The source that an operation along an axis makes of another."""
+def along(source: Source, step: Along, filler: Source | None) -> Source:
+    """The source that an operation along an axis makes of another.
+
+    Args:
+        source: What it takes.
+        step: The operation, and the shape that it sees its source in.
+        filler: For what is filled: a tensor of the result's spec with the values that new parts have.
+    """
     shape = step.shape
     spec = TensorSpec(source.spec.dtype, shape)
     axis = step.op.axis % len(shape)
@@ -184,6 +168,12 @@ def along(source: Source, step: Along) -> Source:
         case Pad(_, before, after, value):
             ends = [Constant(TensorSpec(spec.dtype, replaced(shape, axis, size)), value) for size in (before, after)]
             return Joined([ends[0], source, ends[1]], shape, axis, [before, shape[axis], after])
+        case Resize():
+            assert filler is not None  # noqa: S101  # it is only in the chain if it fills something in
+            (result,) = step.op.infer((spec,))
+            old, new = shape[axis], result.shape[axis]
+            added = Window(filler, result.shape, axis, old, new)
+            return Joined([source, added], shape, axis, [old, new - old])
         case Gather(_, indices):
             return Gathered(source, shape, axis, indices)
         case Tile(_, times):

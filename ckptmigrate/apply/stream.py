@@ -16,13 +16,30 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from ckptmigrate.apply.boxes import Source, read_whole
-from ckptmigrate.apply.computed import Averaged, Computed
-from ckptmigrate.apply.normal import Along, Move, normal_form
-from ckptmigrate.apply.places import Constant, Joined, Moved, along
+from ckptmigrate.apply.boxes import Box, Shape, Source, read_whole, replaced
+from ckptmigrate.apply.computed import Averaged, Computed, Means
+from ckptmigrate.apply.normal import Along, Move, Step, normal_form
+from ckptmigrate.apply.places import Constant, Joined, Moved, Window, along
 from ckptmigrate.dtypes import PARTS
 from ckptmigrate.errors import OperationError
-from ckptmigrate.ops import Add, Average, Cast, Concat, Elementwise, Fill, Op, Scale, Specs, Stack, infer_chain
+from ckptmigrate.ops import (
+    Add,
+    Average,
+    Cast,
+    Concat,
+    Elementwise,
+    Fill,
+    Filling,
+    Mean,
+    Op,
+    Resize,
+    Scale,
+    Specs,
+    Stack,
+    infer_chain,
+    needs_template,
+)
+from ckptmigrate.spec import TensorSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +50,15 @@ if TYPE_CHECKING:
 _STRING_BYTES = 64
 
 
-def compute(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, *, block_bytes: int) -> Iterator[Array]:
+def compute(
+    ops: Sequence[Op],
+    sources: Sequence[Source],
+    specs: Specs,
+    *,
+    block_bytes: int,
+    template: Source | None = None,
+    box: Box | None = None,
+) -> Iterator[Array]:
     """The values that a chain of operations makes, a block at a time.
 
     A cast destroys a value when it is finite and becomes infinite or NaN; is infinite or NaN and becomes
@@ -49,47 +74,96 @@ def compute(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, *, block
             memory at a time: what was read, what was moved, what was computed. Only a chain that reshapes
             across the bounds of transposed axes, such as (4, 6) to (6, 4) between two transposes, may need
             more.
+        template: The target's own tensor, for a chain that `needs_template`.
+        box: Which region of the result is wanted; None for all of it.
 
     Returns:
-        Flat arrays of the result's dtype. Together, in order, they are the result in row-major order.
+        Flat arrays of the result's dtype. Together, in order, they are what is wanted in row-major order.
         None for a result without elements. They may be views of the source: do not write to them.
 
     Raises:
         OperationError: The chain does not fit the specs, or the specs not the sources; at once. While
             reading: an operation destroys values. All is then read once more, so as to say how many.
     """
-    infer_chain(ops, specs)
-    first = ops[0] if ops else None
-    constant = isinstance(first, Fill) and first.value != "template"
-    if not constant and tuple(source.spec for source in sources) != specs:
-        raise OperationError(
-            "the source is not what the chain was made for",
-            first.describe() if first else "copy",
-            expected=", ".join(map(str, specs)),
-            got=", ".join(str(source.spec) for source in sources) or "none",
-        )
-    readable: Source
-    match first:
-        case Fill(value) if value != "template":
-            readable = Constant(specs[0], value)
-        case Concat() | Stack() | Average():
-            readable = _combined(first, sources)
-            specs = first.infer(specs)
-            ops = ops[1:]
-        case _:
-            (readable,) = sources
+    (result,) = infer_chain(ops, specs)
+    _check_sources(ops, sources, specs, template)
+    readable, ops, specs = _beginning(ops, sources, specs)
     steps = normal_form(ops, specs)
-    wide_bytes = [8 << (readable.spec.dtype in PARTS)] if isinstance(readable, Averaged) else []
-    dtypes = (readable.spec.dtype, *(step.dtype for step in steps if isinstance(step, Cast) and step.dtype))
-    itemsize_bytes = max(*wide_bytes, *(dtype.itemsize_bytes or _STRING_BYTES for dtype in dtypes), 1)
-    max_elements = max(1, block_bytes // itemsize_bytes)
+    max_elements = max(1, block_bytes // _itemsize_bytes(readable, steps))
     for is_elementwise, group in groupby(steps, key=lambda step: isinstance(step, Cast | Scale | Add)):
         if is_elementwise:
             readable = Computed(readable, tuple(cast("Iterator[Elementwise]", group)), max_elements)
             continue
         for step in group:
-            readable = Moved(readable, step) if isinstance(step, Move) else along(readable, cast("Along", step))
+            if isinstance(step, Move):
+                readable = Moved(readable, step)
+            elif isinstance(step, Along):
+                readable = along(readable, step, _filler(step, readable, template, max_elements))
+    if box is not None:
+        readable = _region(readable, result.shape, box)
     return (values.reshape(-1) for values in read_whole(readable, max_elements))
+
+
+def _check_sources(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, template: Source | None) -> None:
+    result = infer_chain(ops, specs)[0]
+    if needs_template(ops, specs) and (template is None or template.spec != result):
+        raise OperationError(
+            "the template is not what the chain was made for",
+            ops[-1].describe(),
+            expected=str(result),
+            got="none" if template is None else str(template.spec),
+        )
+    constant = bool(ops) and isinstance(ops[0], Fill) and ops[0].value != "template"
+    if not constant and tuple(source.spec for source in sources) != specs:
+        raise OperationError(
+            "the source is not what the chain was made for",
+            ops[0].describe() if ops else "copy",
+            expected=", ".join(map(str, specs)),
+            got=", ".join(str(source.spec) for source in sources) or "none",
+        )
+
+
+def _beginning(ops: Sequence[Op], sources: Sequence[Source], specs: Specs) -> tuple[Source, Sequence[Op], Specs]:
+    """One source, and what is left to do with it."""
+    match ops[0] if ops else None:
+        case Fill(value) if value != "template":
+            return Constant(specs[0], value), ops, specs
+        case Concat() | Stack() | Average() as first:
+            return _combined(first, sources), ops[1:], first.infer(specs)
+        case _:
+            return sources[0], ops, specs
+
+
+def _itemsize_bytes(source: Source, steps: Sequence[Step]) -> int:
+    """The bytes of the widest element that there is on the way."""
+    widths = [8 << (source.spec.dtype in PARTS)] if isinstance(source, Averaged) else []
+    widths += [8 for step in steps if isinstance(step, Along) and isinstance(_filling(step), Mean)]
+    dtypes = (source.spec.dtype, *(step.dtype for step in steps if isinstance(step, Cast) and step.dtype))
+    return max(*widths, *(dtype.itemsize_bytes or _STRING_BYTES for dtype in dtypes), 1)
+
+
+def _region(source: Source, shape: Shape, box: Box) -> Source:
+    """A box of a tensor, seen in a shape, as a tensor of its own."""
+    for axis, (start, stop) in enumerate(box):
+        if (start, stop) != (0, shape[axis]):
+            source = Window(source, shape, axis, start, stop)
+            shape = replaced(shape, axis, stop - start)
+    return source
+
+
+def _filling(step: Along) -> Filling | None:
+    return step.op.fill if isinstance(step.op, Resize) else None
+
+
+def _filler(step: Along, source: Source, template: Source | None, max_elements: int) -> Source | None:
+    """A tensor of the result's spec with what an operation fills in; None if it fills nothing in."""
+    fill = _filling(step)
+    if fill is None or fill == "template":
+        return template
+    if isinstance(fill, Mean):
+        return Means(source, step, fill, max_elements)
+    (result,) = step.op.infer((TensorSpec(source.spec.dtype, step.shape),))
+    return Constant(result, fill)
 
 
 def _combined(op: Concat | Stack | Average, sources: Sequence[Source]) -> Source:

@@ -32,7 +32,7 @@ from ckptmigrate.bundle import (
 )
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, raise_all
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import Slice
+from ckptmigrate.ops import needs_template
 from ckptmigrate.plan import Endpoint, Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
 
@@ -273,18 +273,24 @@ class _Writing:
             source.verify_crc(key)
         stored = [_Stored(source, source.entries[key]) for key in step.sources]
         specs = tuple(item.spec for item in stored) or (wanted.spec,)
+        template = None
+        if needs_template(step.ops, specs):
+            self.bundles["target"].verify_crc(step.target)
+            template = _Stored(self.bundles["target"], wanted)
+
+        def extent(box: Box | None = None) -> Extent:
+            blocks = compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES, template=template, box=box)
+            return self.put(blocks, wanted.spec.dtype, writer)
+
         shard = self.layout.num_shards - 1
         if not wanted.slices:
-            extent = self.put(compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES), wanted.spec.dtype, writer)
-            self.entries.append(Entry(step.target, wanted.spec, shard, *extent))
+            self.entries.append(Entry(step.target, wanted.spec, shard, *extent()))
             return
         self.entries.append(Entry(step.target, wanted.spec, 0, 0, 0, 0, wanted.slices))
         for piece in wanted.slices:
             box = slice_box(piece, wanted.spec.shape)
-            ops = (*step.ops, *(Slice(axis, start, stop) for axis, (start, stop) in enumerate(box)))
-            extent = self.put(compute(ops, stored, specs, block_bytes=BLOCK_BYTES), wanted.spec.dtype, writer)
-            shape = tuple(stop - start for start, stop in box)
-            self.slices[step.target, piece] = Entry(step.target, TensorSpec(wanted.spec.dtype, shape), shard, *extent)
+            spec = TensorSpec(wanted.spec.dtype, tuple(stop - start for start, stop in box))
+            self.slices[step.target, piece] = Entry(step.target, spec, shard, *extent(box))
 
     def put(self, blocks: Iterable[npt.NDArray[Any]], dtype: DType, writer: ShardWriter) -> Extent:
         """Write a tensor, or one slice of it, that comes in blocks."""

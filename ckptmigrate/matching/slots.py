@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ckptmigrate.errors import OperationError
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
@@ -11,7 +12,7 @@ from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
 from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.result import Drop, Step
-from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Scale, infer_chain
+from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Resize, Scale, infer_chain
 from ckptmigrate.spec import Key
 
 _ORDER_CONFIDENCE = 0.9
@@ -195,7 +196,9 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
     with contextlib.suppress(OperationError):
         specs = infer_chain(moves, specs)
     if len(specs) == 1 and specs[0].shape == wanted.shape and specs[0].dtype != wanted.dtype:
-        moves, specs = (*moves, Cast(wanted.dtype)), (wanted,)
+        # Before what is filled with the target's values, which have the target's dtype.
+        at = len(moves) - isinstance(moves[-1] if moves else None, Resize)
+        moves, specs = (*moves[:at], Cast(wanted.dtype), *moves[at:]), (wanted,)
     if specs != (wanted,):
         got = ", ".join(map(str, specs))
         reason = reason or f"slot `{ours.kind}` has another shape: {got} (source), {wanted} (target)"
@@ -215,7 +218,8 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
     """What a variable's operations make of a slot; None where there is no right answer.
 
     What only moves values moves the slot's. A shift leaves gradients as they are. A scale goes into a first
-    moment once and into a second moment twice. The moments of an average are not the average of moments.
+    moment once and into a second moment twice. The moments of an average are not the average of moments. What
+    is new along an axis starts as a new variable's slots do: with the template's values, or else with zeros.
     """
     if kind == "average":  # of the variable's own values: what is done to those is done to it
         return tuple(operations)
@@ -228,8 +232,12 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
                 pass
             case Scale(factor):
                 moves.append(Scale(factor * factor if kind in _SECOND_MOMENTS else factor))
+            case Resize(axis, size, _):
+                moves.append(Resize(axis, size, 0))
             case _:
                 moves.append(operation)
+    if moves and isinstance(moves[-1], Resize):
+        moves[-1] = replace(moves[-1], fill="template")
     return tuple(moves)
 
 

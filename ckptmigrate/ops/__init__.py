@@ -9,9 +9,9 @@ in once the target is known. Nothing else takes an open operation; a plan holds 
 """
 
 from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
-from ckptmigrate.ops.chain import Op, close_chain, infer_chain, inverse_chain
+from ckptmigrate.ops.chain import Op, close_chain, infer_chain, inverse_chain, needs_template
 from ckptmigrate.ops.elementwise import Add, Cast, Elementwise, Scale
-from ckptmigrate.ops.filling import Fill, say_initial
+from ckptmigrate.ops.filling import Fill, Filling, Mean, Resize, say_initial
 from ckptmigrate.ops.fitting import Shape, Specs
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose, inverted_order
@@ -24,12 +24,15 @@ __all__ = [
     "Elementwise",
     "ExpandDims",
     "Fill",
+    "Filling",
     "Gather",
+    "Mean",
     "Op",
     "Pad",
     "Part",
     "Repeat",
     "Reshape",
+    "Resize",
     "Scale",
     "Shape",
     "Slice",
@@ -42,5 +45,6 @@ __all__ = [
     "infer_chain",
     "inverse_chain",
     "inverted_order",
+    "needs_template",
     "say_initial",
 ]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from ckptmigrate.errors import OperationError
 from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
 from ckptmigrate.ops.elementwise import Add, Cast, Scale
-from ckptmigrate.ops.filling import Fill
+from ckptmigrate.ops.filling import Fill, Resize
 from ckptmigrate.ops.fitting import Specs, axis_of
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose
@@ -29,6 +29,7 @@ Op: TypeAlias = (
     | Gather
     | Tile
     | Repeat
+    | Resize
     | Scale
     | Add
     | Average
@@ -40,7 +41,7 @@ def infer_chain(ops: Sequence[Op], specs: Specs) -> Specs:
     """The specs that a chain of operations leads to; `specs` itself for an empty chain.
 
     Raises:
-        OperationError: An operation does not fit what it is given.
+        OperationError: An operation does not fit what it is given, or where it stands.
     """
     for position, op in enumerate(ops):
         if isinstance(op, Fill | Concat | Stack | Average) and position:
@@ -52,8 +53,26 @@ def infer_chain(ops: Sequence[Op], specs: Specs) -> Specs:
                 expected="it to be the first operation",
                 got=f"it after {ops[position - 1].describe()}",
             )
-        specs = op.infer(specs)
+        made = op.infer(specs)
+        if position < len(ops) - 1 and _takes_template(op, specs):
+            raise OperationError(
+                "the template's values are those of the result",
+                op.describe(),
+                expected="it to be the last operation",
+                got=f"it before {ops[position + 1].describe()}",
+                hint="Put it last, or fill with something else",
+            )
+        specs = made
     return specs
+
+
+def needs_template(ops: Sequence[Op], specs: Specs) -> bool:
+    """Whether a chain that fits takes values of the target's own tensor for a part of its result."""
+    return bool(ops) and _takes_template(ops[-1], infer_chain(ops[:-1], specs))
+
+
+def _takes_template(op: Op, specs: Specs) -> bool:
+    return isinstance(op, Resize) and op.fill == "template" and op.grows(specs[0])
 
 
 def inverse_chain(ops: Sequence[Op], specs: Specs) -> tuple[Op, ...]:
@@ -108,6 +127,9 @@ def close_chain(
             case Part(axis, index, None):
                 _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
                 closing = Part(axis, index, tuple(part.shape[axis_of(op, part, axis)] for part in parts))
+            case Resize(axis, None, fill):
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                closing = Resize(axis, wanted.shape[axis_of(op, wanted, axis)], fill)
             case _:
                 closing = op
         specs = closing.infer(specs)

@@ -12,7 +12,7 @@ from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.graph import ROOT, Node, ObjectGraph
 from ckptmigrate.graph.template import Factory, is_factory, say_factory, write_template
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import Fill
+from ckptmigrate.ops import Fill, needs_template
 from ckptmigrate.plan import Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
 from ckptmigrate.verify.report import Check, Outcome, Report
@@ -252,7 +252,11 @@ def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle
 
     try:
         arrays = [source.read(key) for key in step.sources] or [target.read(step.target)]
-        expected, got = apply_reference(step.ops, arrays), bundle.read(step.target)
+        needs = (
+            needs_template(step.ops, tuple(source.entries[key].spec for key in step.sources)) if step.sources else False
+        )
+        template = target.read(step.target) if needs else None
+        expected, got = apply_reference(step.ops, arrays, template), bundle.read(step.target)
     except CkptMigrateError as error:
         yield str(error)
         return

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from ckptmigrate.noise import standard_normal
 from ckptmigrate.ops import (
     Add,
     Average,
@@ -23,12 +24,15 @@ from ckptmigrate.ops import (
     Concat,
     ExpandDims,
     Fill,
+    Filling,
     Gather,
+    Mean,
     Op,
     Pad,
     Part,
     Repeat,
     Reshape,
+    Resize,
     Scale,
     Slice,
     Squeeze,
@@ -41,12 +45,13 @@ from ckptmigrate.spec import DType
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def apply_reference(ops: Sequence[Op], arrays: Sequence[Array]) -> Array:
+def apply_reference(ops: Sequence[Op], arrays: Sequence[Array], template: Array | None = None) -> Array:
     """The result of a chain of operations.
 
     Args:
         ops: The chain; each operation takes what the one before it made.
         arrays: What the first operation takes: the sources, or for `Fill` the template's tensor.
+        template: The target's own tensor, for a chain that fills a part of its result from there.
 
     Returns:
         An array of the result's shape and dtype, in row-major order. It may share memory with `arrays`.
@@ -61,7 +66,7 @@ def apply_reference(ops: Sequence[Op], arrays: Sequence[Array]) -> Array:
         case _:
             (array,) = arrays
     for op in ops:
-        array = _apply(op, array)
+        array = _resize(op, array, template) if isinstance(op, Resize) else _apply(op, array)
     return np.ascontiguousarray(array).reshape(array.shape)  # the former makes a vector of a scalar
 
 
@@ -102,6 +107,34 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
     return array
 
 
+def _resize(op: Resize, array: Array, template: Array | None) -> Array:
+    front = np.moveaxis(array, op.axis, 0)
+    size = front.shape[0] if op.size is None else op.size
+    new = _filling(op.fill, array, op.axis, size, template)[front.shape[0] :]
+    return np.moveaxis(np.concatenate([front[:size], new.astype(array.dtype)]), 0, op.axis)
+
+
+def _filling(fill: Filling, array: Array, axis: int, size: int, template: Array | None) -> Array:
+    """What an axis of so many is filled with, everywhere along it; the axis comes first."""
+    front = np.moveaxis(array, axis, 0)
+    shape = (size, *front.shape[1:])
+    match fill:
+        case "template":
+            return np.empty(shape, array.dtype) if template is None else np.moveaxis(template, axis, 0)
+        case Mean(stddev, seed):
+            if size <= front.shape[0]:
+                return np.empty(shape, array.dtype)
+            wide = np.broadcast_to(_mean(front, [1] * len(front)), shape)
+            if stddev:
+                result = np.moveaxis(wide, 0, axis).shape
+                indices = np.moveaxis(np.arange(math.prod(result)).reshape(result), axis, 0)
+                wide = wide + stddev * standard_normal(seed, indices)
+            with np.errstate(all="ignore"):
+                return wide.astype(array.dtype)
+        case number:
+            return np.full(shape, number, array.dtype)
+
+
 def _cast(array: Array, dtype: DType) -> Array:
     name = dtype.numpy_name or "O"
     if np.iscomplexobj(array) and not name.startswith("complex"):
@@ -132,16 +165,22 @@ def _calculate(array: Array, number: float, *, is_product: bool) -> Array:
 
 
 def _average(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
-    """The weighted mean in float64. All weights over a power of two, so that they add up to less than 1."""
+    """The weighted mean, rounded once."""
     if np.iscomplexobj(arrays[0]):
         result = arrays[0].copy()
         result.real = _average([array.real for array in arrays], weights)
         result.imag = _average([array.imag for array in arrays], weights)
         return result
+    with np.errstate(all="ignore"):
+        return _mean(arrays, weights).astype(arrays[0].dtype)
+
+
+def _mean(arrays: Sequence[Array] | Array, weights: Sequence[float]) -> Array:
+    """The mean in float64, added up in order. All weights over a power of two, so that they add up to less than 1."""
     _, exponent = math.frexp(math.fsum(weights))
     small = [math.ldexp(weight, -exponent) for weight in weights]
     with np.errstate(all="ignore"):
         total = np.zeros(arrays[0].shape)
         for array, weight in zip(arrays, small, strict=True):
             total = total + array.astype(np.float64) * weight
-        return np.asarray(total / math.fsum(small)).astype(arrays[0].dtype)
+        return np.asarray(total / math.fsum(small))
