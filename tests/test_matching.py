@@ -391,7 +391,20 @@ def test_a_source_used_twice():
     target = {"b": floats(2), "c": floats(2)}
     error = only({"a": floats(2)}, target, "  - rename: {from: a, to: b}\n  - rename: {from: a, to: c}\n")
     assert (error.what, error.where) == ("a source used twice", "rules:2:13, rules:3:13")
+
     assert "to: [b, c]" in error.hint
+
+
+def part(index, to, *, parts=2):
+    ops = f"[{{part: {{axis: -1, index: {index}, parts: {parts}}}}}, {{reshape: {{shape: [1, 2]}}}}]"
+    return f"  - map: {{from: a, to: {to}, ops: {ops}}}\n"
+
+
+def test_rules_that_take_a_source_apart_use_it_once():
+    target = {"b": floats(1, 2), "c": floats(1, 2)}
+    found = match({"a": floats(4)}, target, part(0, "b") + part(1, "c"))
+    assert [step.status for step in found.steps] == ["rule", "rule"]
+    assert only({"a": floats(4)}, target, part(0, "b") + part(0, "c")).what == "a source used twice"
 
 
 def test_a_source_both_used_and_dropped():

@@ -269,7 +269,12 @@ def test_a_bert_of_tensorflow_1_becomes_the_encoder_of_the_model_garden(tmp_path
         assert (values[key] == number_of[name]).all(), key
 
 
-BENCH = {"tf1_encoder": ("tf1-bert-to-model-garden", 199)}
+BENCH = {
+    "tf1_encoder": ("tf1-bert-to-model-garden", 199),
+    "hf_bert": ("hf-tf-bert-to-keras-hub", 199),
+    "hf_albert": ("hf-tf-albert-to-keras-hub", 25),
+    "hf_distilbert": ("hf-tf-distilbert-to-keras-hub", 100),
+}
 
 
 @pytest.mark.parametrize("name", BENCH)

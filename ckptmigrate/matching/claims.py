@@ -238,7 +238,7 @@ class Claims:
         for source_key, uses in by_source.items():
             # A list in `to` says that the copy is meant; its rules share one place in the file.
             copied = len({rule for rule, _ in uses}) == len(uses) and len({rule.where for rule, _ in uses}) == 1
-            if len(uses) > 1 and not copied and once(*(rule for rule, _ in uses)):
+            if len(uses) > 1 and not copied and not _taken_apart(uses) and once(*(rule for rule, _ in uses)):
                 dropped = any(key is None for _, key in uses)
                 yield RuleError(
                     "a source used and dropped" if dropped else "a source used twice",
@@ -252,6 +252,14 @@ class Claims:
                     if dropped
                     else "If the copy is meant, say so with a list: `rename: {from: a, to: [b, c]}`",
                 )
+
+
+def _taken_apart(uses: Sequence[tuple[Rule, Key | None]]) -> bool:
+    """Whether several rules take different parts of one source: a split whose parts go through operations."""
+    parts = [rule.operations[0] for rule, _ in uses if rule.operations and isinstance(rule.operations[0], Part)]
+    distinct = {part.index for part in parts if isinstance(part, Part)}
+    wholes = {(part.axis, part.sizes) for part in parts if isinstance(part, Part)}
+    return len(distinct) == len(uses) and len(wholes) == 1
 
 
 class Splits:
