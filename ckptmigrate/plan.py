@@ -24,7 +24,7 @@ from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching import Drop, Matching, Question, Status, Step, Unmatched, match_graphs
 from ckptmigrate.ops import Fill
 from ckptmigrate.rules import Rulebook
-from ckptmigrate.spec import Key, TensorSpec
+from ckptmigrate.spec import Key, TensorSpec, fits
 
 SCHEMA = "ckptmigrate.plan/1"
 
@@ -308,7 +308,8 @@ def _is_plain(step: Step, source_specs: Mapping[Key, TensorSpec], target_specs: 
     if step.ops or len(step.sources) != 1:
         return False
     spec = source_specs.get(step.sources[0])
-    return spec is not None and spec == target_specs.get(step.target)
+    wanted = target_specs.get(step.target)
+    return spec is not None and wanted is not None and fits(step.target, spec, wanted)
 
 
 def _target_misfits(plan: Plan, target_specs: Mapping[Key, TensorSpec], where: str) -> Iterator[CkptMigrateError]:
@@ -371,7 +372,7 @@ def _step_misfits(
     except OperationError as error:
         yield PlanError(error.what, place, expected=error.expected, got=error.got, hint=error.hint)
         return
-    if specs != (wanted,):
+    if len(specs) != 1 or not fits(step.target, specs[0], wanted):
         yield PlanError(
             "the step does not come out",
             place,

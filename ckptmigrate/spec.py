@@ -142,6 +142,30 @@ class TensorSpec:
         return f"{self.dtype.label}[{', '.join(map(str, self.shape))}]"
 
 
+_GROWING = ("-keys", "-values", "_STATE")
+"""How the keys of tensors end that are as long as what they hold: those of lookup tables and iterators.
+
+Source: ``_serialize_to_tensors`` in tensorflow/python/ops/lookup_ops.py and data/ops/iterator_ops.py.
+"""
+
+
+def fits(key: Key, spec: TensorSpec, wanted: TensorSpec) -> bool:
+    """Whether a tensor can be stored under a target's key as it is.
+
+    It has to be what the template has. Only a lookup table and an iterator's state may be longer or shorter: they
+    are as long as what they hold, and fresh ones are empty.
+
+    Args:
+        key: The target's key.
+        spec: What the tensor is.
+        wanted: What the template has under the key.
+    """
+    if spec == wanted:
+        return True
+    grows = key.endswith(_GROWING) and ".ATTRIBUTES/" in key and 0 < len(spec.shape) == len(wanted.shape)
+    return grows and (spec.dtype, spec.shape[1:]) == (wanted.dtype, wanted.shape[1:])
+
+
 def escape_segment(label: str) -> str:
     """An edge's label as one segment of a path: ``a/b`` becomes ``a.Sb``, ``.`` becomes ``..``.
 

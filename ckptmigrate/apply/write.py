@@ -32,7 +32,7 @@ from ckptmigrate.bundle import (
 )
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, raise_all
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import needs_template
+from ckptmigrate.ops import infer_chain, needs_template
 from ckptmigrate.plan import Endpoint, Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
 
@@ -284,7 +284,8 @@ class _Writing:
 
         shard = self.layout.num_shards - 1
         if not wanted.slices:
-            self.entries.append(Entry(step.target, wanted.spec, shard, *extent()))
+            (spec,) = infer_chain(step.ops, specs)  # not always the template's: a table is as long as it is full
+            self.entries.append(Entry(step.target, spec, shard, *extent()))
             return
         self.entries.append(Entry(step.target, wanted.spec, 0, 0, 0, 0, wanted.slices))
         for piece in wanted.slices:

@@ -12,6 +12,7 @@ tensorflow/python/checkpoint/graph_view.py.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,10 +34,11 @@ ROOT = 0
 VARIABLE_ROLE = "VARIABLE_VALUE"
 """The attribute that holds a variable's value. Source: tensorflow/python/trackable/base.py."""
 
-_TABLE_PARTS = ("-keys", "-values")
-"""A lookup table is one attribute in the graph and two tensors in the bundle.
 
-Source: ``StaticHashTable`` and ``DenseHashTable`` in tensorflow/python/ops/lookup_ops.py.
+CONFIG_ROLE = "OBJECT_CONFIG_JSON"
+"""The attribute that holds what a Keras object was configured with.
+
+Source: tensorflow/python/trackable/constants.py.
 """
 
 
@@ -56,7 +58,9 @@ class Node:
     Attributes:
         children: The node each edge leads to, by the edge's label, in the order of the checkpoint.
         tensors: The key of each tensor that the object saves, by its role: ``VARIABLE_VALUE`` for a
-            variable, ``table-keys`` and ``table-values`` for a lookup table.
+            variable, ``table-keys`` and ``table-values`` for a lookup table, ``ITERATOR_STATE`` for a
+            dataset's iterator; for an object with a registered saver, the saver's name and what follows the
+            object's in the key: ``Custom.stacks:-part-0``.
         full_name: The variable's name where it has one, e.g. ``dense_1/kernel``; else empty.
         slot_records: An optimizer's legacy slot variables.
     """
@@ -146,6 +150,7 @@ class ObjectGraph:
             return False
 
         nodes = []
+        owned = _owned_tensors(message, specs)
         missing: list[Key] = []
         for number, stored in enumerate(message.nodes):
             children = {
@@ -157,10 +162,14 @@ class ObjectGraph:
             full_name = ""
             for attribute in stored.attributes:
                 full_name = full_name or attribute.full_name
-                found = _tensors_of(attribute.name, attribute.checkpoint_key, specs)
-                if not found:
+                found = owned.get(attribute.checkpoint_key)
+                if found is None:
                     missing.append(Key(attribute.checkpoint_key))
-                tensors.update(found)
+                else:
+                    tensors.update((attribute.name + key[len(attribute.checkpoint_key) :], key) for key in found)
+            if stored.registered_saver.name:
+                saver, said = stored.registered_saver.name, stored.registered_saver.object_name
+                tensors.update((f"{saver}:{key[len(said) :]}", key) for key in owned.get(said, ()))
             records = tuple(
                 SlotRecord(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
                 for slot in stored.slot_variables
@@ -407,7 +416,29 @@ def _edge_cost(label: str, *, bookkeeping: bool) -> int:
     return 101 if label.startswith("layer-") else 100
 
 
-def _tensors_of(role: str, key: str, specs: Mapping[Key, TensorSpec]) -> dict[str, Key]:
-    if key in specs:
-        return {role: Key(key)}
-    return {role + part: Key(key + part) for part in _TABLE_PARTS if key + part in specs}
+def _owned_tensors(message: Any, specs: Mapping[Key, TensorSpec]) -> dict[str, list[Key]]:
+    """The tensors that belong to each key that the graph names, and to each object with a registered saver.
+
+    Most keys are those of a tensor. Of the others a lookup table's is what the keys of two tensors begin with
+    (``...table-keys``, ``...table-values``), an iterator's that of one (``...ITERATOR_STATE``). What a registered
+    saver writes begins with its object's name. The longest beginning counts.
+
+    Source: ``legacy_saveable_name`` in tensorflow/python/checkpoint/saveable_compat.py;
+    ``register_tf_checkpoint_saver`` in tensorflow/python/saved_model/registration/registration.py.
+    """
+    named = {attribute.checkpoint_key for node in message.nodes for attribute in node.attributes}
+    owned = {key: [Key(key)] for key in named if key in specs}
+    beginnings = named - owned.keys() - {""}
+    beginnings |= {node.registered_saver.object_name for node in message.nodes if node.registered_saver.name}
+    if not beginnings:
+        return owned
+    free = sorted(specs.keys() - owned.keys())
+    for beginning in sorted(beginnings, key=len, reverse=True):
+        start = bisect_left(free, beginning)
+        stop = start
+        while stop < len(free) and free[stop].startswith(beginning):
+            stop += 1
+        if start < stop:
+            owned.setdefault(beginning, []).extend(free[start:stop])
+            del free[start:stop]
+    return owned

@@ -12,7 +12,7 @@ from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
 from ckptmigrate.ops import Op, Part, close_chain, infer_chain
 from ckptmigrate.rules import Rule, Rulebook
-from ckptmigrate.spec import Key, Pattern, format_path
+from ckptmigrate.spec import Key, Pattern, fits, format_path
 
 _SHOWN = 3
 """So many problems of one rule are told one by one; the rest are counted."""
@@ -192,7 +192,7 @@ class Claims:
                 got=f"{said} (source)",
             )
         (result,) = specs
-        if result != wanted:
+        if not fits(target_key, result, wanted):
             after = " after the rule's operations" if operations else ""
             raise RuleError(
                 "the shape does not come out" if result.shape != wanted.shape else "the dtype does not come out",

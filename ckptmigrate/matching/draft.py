@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.result import Drop, Question, Step
-from ckptmigrate.spec import Key
+from ckptmigrate.spec import Key, fits
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Draft:
         if target_key in self.steps or source_key in self.used or source_key in self.dropped:
             return
         spec, wanted = self.source.specs[source_key], self.target.specs[target_key]
-        if spec != wanted:
+        if not fits(target_key, spec, wanted):
             word = "shape" if spec.shape != wanted.shape else "dtype"
             reason = f"same path, other {word}: {spec} (source), {wanted} (target)"
             self.target_reasons[target_key] = self.source_reasons[source_key] = reason

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ckptmigrate.graph import ROOT, ObjectGraph
+from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
-from ckptmigrate.spec import Key, format_path
+from ckptmigrate.spec import Key, TensorSpec, format_path
 
 _INDEX = re.compile(r"(?P<family>|layer-|layer_with_weights-)(?P<index>\d+)")
 """Edges that are positions: list items, and Keras 2's numbered layers.
@@ -324,12 +324,19 @@ class _Signatures:
             if waiting:
                 stack.extend(waiting)
                 continue
-            tensors = tuple(sorted((role, str(graph.specs[key])) for role, key in graph.nodes[number].tensors.items()))
+            tensors = tuple(
+                sorted((role, _said(role, graph.specs[key])) for role, key in graph.nodes[number].tensors.items())
+            )
             below = tuple(sorted((label, self._of[id(graph), child]) for label, child in children))
             value = self._numbers.setdefault((tensors, below), len(self._numbers))
             self._of[id(graph), number] = value
             stack.pop()
         return self._of[id(graph), root]
+
+
+def _said(role: str, spec: TensorSpec) -> str:
+    # A table's length says how full it is, not what it is.
+    return str(spec) if role == VARIABLE_ROLE else spec.dtype.label
 
 
 def _surely_diagonal(left: Sequence[int], right: Sequence[int]) -> frozenset[int]:

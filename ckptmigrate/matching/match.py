@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ckptmigrate.graph import ROOT, ObjectGraph
+from ckptmigrate.graph import CONFIG_ROLE, ROOT, ObjectGraph
 from ckptmigrate.matching.claims import Claim, read_claims
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.exact import Doubt, ExactPairs, Settled, exact_pairs
@@ -35,6 +35,7 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
     draft.source_reasons.update(claims.reasons)
     for claim in claims.claims:
         _take_claim(draft, claim)
+    _keep_configs(draft)
     _take_exact(draft)
     take_slots(draft)
     _start_save_counter(draft)
@@ -46,6 +47,8 @@ def _take_claim(draft: Draft, claim: Claim) -> None:
     rule = claim.rule
     if claim.target is None:
         draft.dropped.update((source, Drop(source, rule.describe())) for source in claim.sources)
+        return
+    if claim.sources and _holds_config(draft.target, claim.target):
         return
     draft.copied.update(draft.used.intersection(claim.sources))
     draft.used.update(claim.sources)
@@ -119,13 +122,44 @@ def _result(draft: Draft) -> Matching:
     )
 
 
+def _holds_config(graph: ObjectGraph, key: Key) -> bool:
+    number = graph.node_of.get(key)
+    return number is not None and graph.nodes[number].tensors.get(CONFIG_ROLE) == key
+
+
+def _keep_configs(draft: Draft) -> None:
+    """What an object was configured with belongs to its code, like the graph, and not to its training.
+
+    Keras wrote it from TensorFlow 1.13 to 2.1. It names the object and its shapes, so the source's would
+    contradict the target's graph; and nothing is lost, because TensorFlow never restores it.
+
+    Source: ``NoRestoreSaveable`` in tensorflow/python/trackable/base.py.
+    """
+    for node in draft.target.nodes:
+        key = node.tensors.get(CONFIG_ROLE)
+        if key is not None and key not in draft.steps:
+            evidence = "what an object is configured with belongs to the target's code"
+            draft.steps[key] = Step(key, (), (Fill("template"),), "initial", 1.0, (evidence,))
+    for node in draft.source.nodes:
+        key = node.tensors.get(CONFIG_ROLE)
+        if key is not None:
+            why = "what an object was configured with belongs to its code, and is not restored"
+            draft.dropped.setdefault(key, Drop(key, why))
+
+
 def _start_save_counter(draft: Draft) -> None:
     """``Checkpoint.save`` counts its calls, ``Checkpoint.write`` does not; a new count starts at the template's.
 
+    A checkpoint without objects has none: a `Saver` has other means.
+
     Source: ``Checkpoint._maybe_create_save_counter`` in tensorflow/python/checkpoint/checkpoint.py.
     """
-    counter = draft.target.child(ROOT, "save_counter")
-    if counter is None or draft.source.child(ROOT, "save_counter") is not None:
+    counter, old = draft.target.child(ROOT, "save_counter"), draft.source.child(ROOT, "save_counter")
+    if draft.target.kind == "name" and draft.source.kind == "object" and counter is None and old is not None:
+        for key in draft.source.nodes[old].tensors.values():
+            if key not in draft.used:
+                draft.dropped.setdefault(key, Drop(key, "a checkpoint without objects has no save counter"))
+    if counter is None or old is not None:
         return
     for key in draft.target.nodes[counter].tensors.values():
         if key not in draft.steps:

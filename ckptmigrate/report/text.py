@@ -88,7 +88,7 @@ def inspect_tree(bundle: Bundle, graph: ObjectGraph) -> Tree:
         if number in folded_away:
             continue
         for role, key in node.tensors.items():
-            path = graph.paths[number] or tuple(key.split("/"))
+            path = graph.paths[number] or ((".",) if number == ROOT else tuple(key.split("/")))
             kept = f" + {', '.join(slots[number])}" if number in slots and role == VARIABLE_ROLE else ""
             what = "" if role == VARIABLE_ROLE else f" {role}"
             slices = bundle.entries[key].slices
@@ -116,7 +116,7 @@ def plan_tree(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Tree:
 
 def _step_row(step: Step, source: ObjectGraph, target: ObjectGraph, slots: Sequence[str]) -> _Row:
     number = target.node_of.get(step.target)
-    path = (number is not None and target.paths[number]) or tuple(step.target.split("/"))
+    path = (".",) if number == ROOT else (number is not None and target.paths[number]) or tuple(step.target.split("/"))
     origins = [source.say_key(key) for key in step.sources]
     same = origins == [target.say_key(step.target)]
     text = str(target.specs[step.target])

@@ -14,7 +14,7 @@ from ckptmigrate.graph.template import Factory, is_factory, say_factory, write_t
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Fill, needs_template
 from ckptmigrate.plan import Plan, check_plan
-from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, fits
 from ckptmigrate.verify.report import Check, Outcome, Report
 from ckptmigrate.verify.restored import compared_keys, not_restored
 
@@ -103,7 +103,7 @@ def _tensor_differences(bundle: Bundle, wanted: Bundle) -> Iterator[str]:
         found = bundle.entries.get(key)
         if found is None:
             yield f"`{key}` is missing: expected {entry.spec} (target)"
-        elif found.spec != entry.spec:
+        elif not fits(key, found.spec, entry.spec):
             yield f"`{key}`: expected {entry.spec} (target), got {found.spec} (checkpoint)"
     for key, entry in bundle.entries.items():
         if key not in wanted.entries:
