@@ -391,7 +391,6 @@ def test_a_source_used_twice():
     target = {"b": floats(2), "c": floats(2)}
     error = only({"a": floats(2)}, target, "  - rename: {from: a, to: b}\n  - rename: {from: a, to: c}\n")
     assert (error.what, error.where) == ("a source used twice", "rules:2:13, rules:3:13")
-
     assert "to: [b, c]" in error.hint
 
 

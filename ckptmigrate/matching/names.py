@@ -95,13 +95,14 @@ def are_renamed(old: Name, new: Name) -> bool:
 def same_layer(old: str, new: str) -> bool:
     """Whether two variables' full names may be those of one layer, in two frameworks.
 
-    They agree from the layer's name on, numbers that a framework gave aside; a framework may put the names of
-    what holds the layer before it, and ``a/b`` for a name is ``a_b`` where no ``/`` is allowed in one.
+    Numbers that a framework gave do not count, and ``a/b`` for a name is ``a_b`` where no ``/`` is allowed in one.
+    One of them may begin with what holds the layer, or end with what the layer holds, and the other not.
     """
     left, right = (
         "_".join(_stem(part) if is_automatic(part) else part for part in name.split("/")[:-1]) for name in (old, new)
     )
-    return left == right or f"_{left}".endswith(f"_{right}") or f"_{right}".endswith(f"_{left}")
+    shorter, longer = sorted((f"_{left}_", f"_{right}_"), key=len)
+    return longer.startswith(shorter) or longer.endswith(shorter)
 
 
 def crossed(source: ObjectGraph, target: ObjectGraph, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:

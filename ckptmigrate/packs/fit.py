@@ -164,15 +164,22 @@ class _Fit:
         )
 
     def notes(self, doubts: Mapping[Key, str]) -> Iterator[str]:
-        """What a person may want to know of the rules that are left out."""
+        """What a person may want to know: rules whose sources have no place in the target, and what is left open."""
         name = self.pack.name
-        if self.idle:
-            shown = ", ".join(f"`{_end_of(rule)}`" for rule in self.idle[:_SHOWN])
-            more = f" and {len(self.idle) - _SHOWN} more" if len(self.idle) > _SHOWN else ""
-            total = sum(1 for rules in (self.pack.rules, self.pack.optional) for _ in _statements(rules))
-            yield f"pack {name}: {total - len(self.idle)} of {total} rules lead somewhere; not those of {shown}{more}"
+        claimed = {key for claims in self.claims.values() for claim in claims for key in claim.sources}
+        nowhere = [rule for rule in self.idle if not claimed.issuperset(self._sources(rule))]
+        if nowhere:
+            shown = ", ".join(f"`{_end_of(rule)}`" for rule in nowhere[:_SHOWN])
+            more = f" and {len(nowhere) - _SHOWN} more" if len(nowhere) > _SHOWN else ""
+            yield f"pack {name}: the target has no place for {shown}{more}"
         for reason in dict.fromkeys(doubts.values()):
             yield f"pack {name}: left open, {reason}"
+
+    def _sources(self, rule: Rule) -> Iterator[Key]:
+        """The tensors that a rule's patterns match in the source."""
+        for pattern in rule.sources:
+            for number in nodes_matching(self.source, pattern):
+                yield from self.source.nodes[number].tensors.values()
 
 
 def _statements(rules: Rulebook) -> Iterator[Sequence[Rule]]:
@@ -237,7 +244,13 @@ def _misplaced(positions: Positions, source: ObjectGraph, target: ObjectGraph) -
             for name, child in source.named_children(s)
             if (found := number.match(name, {})) is not None and (label := other.fill(found)) is not None
         }
-        others = {label: child for label, child in target.named_children(t) if other.match(label, {}) is not None}
+        # What stands before the first item is none of them: Keras 3 puts an `InputLayer` before a Sequential's.
+        first = max((hole.shift for hole in other.holes), default=0)
+        others = {
+            label: child
+            for label, child in target.named_children(t)
+            if other.match(label, {}) is not None and not (label.isdecimal() and int(label) < first)
+        }
         reason = _unlike(source, items, target, others) if items and others else ""
         if reason:
             where = f"`{source.say(s)}` and `{target.say(t)}`"
