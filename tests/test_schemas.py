@@ -11,7 +11,8 @@ from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Drop, Question, Step, Unmatched
 from ckptmigrate.ops import Cast, Fill, Mean, Part, Reshape, Resize, Transpose
 from ckptmigrate.plan import Endpoint, Plan
-from ckptmigrate.rules import _RULE_ARGUMENTS, parse_rulebook
+from ckptmigrate.rules import parse_rulebook
+from ckptmigrate.rules.reading import _RULE_ARGUMENTS
 from ckptmigrate.spec import DType, Key
 
 GOOD_RULES = [
