@@ -404,7 +404,9 @@ def test_a_place_that_is_read_only_is_refused(plan, tmp_path):
 
 def test_a_plan_with_open_ends_is_refused(tmp_path):
     ends = write_tree(tmp_path / "s", {"w": MATRIX}), write_tree(tmp_path / "t", {"v": MATRIX})
-    assert "no origin" in str(refused(plan_between(*ends), tmp_path / "out", tmp_path, (ExceptionGroup, PlanError)))
+    assert "wait for a yes" in str(
+        refused(plan_between(*ends), tmp_path / "out", tmp_path, (ExceptionGroup, PlanError))
+    )
 
 
 @pytest.mark.parametrize("side", ["s", "t"])

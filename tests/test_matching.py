@@ -457,11 +457,12 @@ def test_an_equal_path_with_another_shape_is_open_on_both_sides():
     assert [item.reason for item in (*found.unmatched_source, *found.unmatched_target)] == [reason, reason]
 
 
-def test_only_equal_paths_are_exact_and_a_rename_is_open():
-    found = match({"a": floats(2)}, {"b": floats(2)})
-    assert not found.steps
-    assert [item.key for item in found.unmatched_source] == [key_of("a")]
-    assert [item.key for item in found.unmatched_target] == [key_of("b")]
+def test_the_only_two_of_a_shape_are_proposed_and_others_are_open():
+    found = match({"a": floats(2), "c": floats(3)}, {"b": floats(2), "d": floats(4)})
+    assert steps_of(found) == {"b": "a"}
+    assert found.steps[0].status == "proposed"
+    assert [item.key for item in found.unmatched_source] == [key_of("c")]
+    assert [item.key for item in found.unmatched_target] == [key_of("d")]
 
 
 def layer(*sizes):

@@ -158,7 +158,7 @@ def test_a_source_that_changed_is_refused(renamed):
 
 def test_an_open_plan_has_no_way_back(tmp_path):
     source = write_tree(tmp_path / "source", model(a=floats(3)))
-    target = write_tree(tmp_path / "target", model(b=np.float32([1, 2, 3])))
+    target = write_tree(tmp_path / "target", model(b=np.float32([1, 2, 3, 4])))
     (tmp_path / "plan.json").write_bytes(plan_between(source, target).to_json())
     ran = ckptmigrate("plan", "--reverse", tmp_path / "plan.json")
     assert ran.status == 1

@@ -296,7 +296,7 @@ def test_a_plan_that_was_edited_so_that_it_no_longer_fits(ends, tmp_path, edit, 
 
 
 def test_an_open_plan_is_a_failed_check(tmp_path):
-    source, target = write_tree(tmp_path / "s", {"a": floats(2)}), write_tree(tmp_path / "t", {"b": floats(2)})
+    source, target = write_tree(tmp_path / "s", {"a": floats(2)}), write_tree(tmp_path / "t", {"b": floats(3)})
     (tmp_path / "plan.json").write_bytes(plan_between(source, target).to_json())
     message = refused("apply", tmp_path / "plan.json", "--out", tmp_path / "out", place=tmp_path, status=1)
     assert "targets have no origin" in message

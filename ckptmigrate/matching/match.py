@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
-from ckptmigrate.graph import CONFIG_ROLE, ROOT, ObjectGraph
+from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.claims import Claim, read_claims
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.exact import Doubt, ExactPairs, Settled, exact_pairs
+from ckptmigrate.matching.propose import Pair, pair_units
 from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
-from ckptmigrate.ops import Fill
+from ckptmigrate.matching.units import Unit, read_units
+from ckptmigrate.ops import Fill, Reshape
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
 
@@ -36,7 +39,9 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
     for claim in claims.claims:
         _take_claim(draft, claim)
     _keep_configs(draft)
-    _take_exact(draft)
+    exact = _take_exact(draft)
+    _take_units(draft, exact)
+    _ask_about(draft, exact)
     take_slots(draft)
     _start_save_counter(draft)
     _extend_questions_to_slots(draft)
@@ -57,7 +62,7 @@ def _take_claim(draft: Draft, claim: Claim) -> None:
     draft.steps[claim.target] = Step(claim.target, claim.sources, claim.operations, status, 1.0, (evidence,))
 
 
-def _take_exact(draft: Draft) -> None:
+def _take_exact(draft: Draft) -> ExactPairs:
     settled = Settled(
         frozenset(draft.used | draft.dropped.keys()),
         frozenset(draft.steps),
@@ -75,7 +80,57 @@ def _take_exact(draft: Draft) -> None:
     shared_keys = set(draft.source.unowned) & set(draft.target.unowned)
     for key in sorted(shared_keys):
         draft.equal(key, key, "same key; no object of the graph holds it")
-    _ask_about(draft, exact)
+    return exact
+
+
+def _take_units(draft: Draft, exact: ExactPairs) -> None:
+    """What leads where by structure, names and order, of what is left."""
+    settled = (
+        draft.used | draft.dropped.keys() | _keys_apart(draft.source, exact, side="source"),
+        draft.steps.keys() | _keys_apart(draft.target, exact, side="target"),
+    )
+    sources, targets = (
+        read_units(graph, {number for key, number in graph.node_of.items() if key in keys} | _scalars(graph))
+        for graph, keys in zip((draft.source, draft.target), settled, strict=True)
+    )
+    pairs, opens = pair_units(draft.source, draft.target, sources, targets)
+    for pair in pairs:
+        for olds, news in zip(pair.source.members, pair.target.members, strict=True):
+            for s, t in zip(olds, news, strict=True):
+                _take_pair(draft, s, t, pair)
+    for group in opens:
+        draft.ask(_keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets), group.reason)
+
+
+def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:
+    source, target = draft.source.nodes[s].tensors[VARIABLE_ROLE], draft.target.nodes[t].tensors[VARIABLE_ROLE]
+    wanted = draft.target.specs[target]
+    operations = () if draft.source.specs[source] == wanted else (Reshape(wanted.shape),)
+    status: Status = "certain" if pair.is_certain else "proposed"
+    draft.used.add(source)
+    draft.steps[target] = Step(target, (source,), operations, status, pair.confidence, pair.evidence)
+
+
+def _keys_of(graph: ObjectGraph, units: Iterable[Unit]) -> list[Key]:
+    return [
+        graph.nodes[number].tensors[VARIABLE_ROLE] for unit in units for member in unit.members for number in member
+    ]
+
+
+def _keys_apart(graph: ObjectGraph, exact: ExactPairs, *, side: Literal["source", "target"]) -> set[Key]:
+    """The tensors that equal paths lead to and that something else keeps apart: a question already."""
+    at = 0 if side == "source" else 1
+    numbers = {number for tied in exact.tied for number in tied[at]}
+    numbers.update(number for apart in exact.apart for number in (apart.sources, apart.targets)[at])
+    doubted = {key for doubt in exact.doubts for key in _keys_in(graph, (doubt.source, doubt.target)[at], doubt)}
+    return doubted | {key for number in numbers for key in graph.nodes[number].tensors.values()}
+
+
+def _scalars(graph: ObjectGraph) -> set[int]:
+    """What is no variable of a model: an optimizer's steps and rates, and the count of saves."""
+    counter = graph.child(ROOT, "save_counter")
+    own = {number for optimizer in graph.optimizers for number in optimizer.scalars.values()}
+    return own if counter is None else {*own, counter}
 
 
 def _same_path(source: str, target: str) -> str:

@@ -1,0 +1,410 @@
+"""What leads where when no path and no rule says it: from structure, names and order together.
+
+Two graphs are read as units (`units`), and units of one gate are candidates for each other. Within a gate the
+words of paths and names decide, by the best assignment; but an edge of it is believed only as far as the best
+assignment without it is worse (its *regret*). One kind of evidence that contradicts another is a question.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import mul
+
+from ckptmigrate.graph import ObjectGraph
+from ckptmigrate.matching.names import is_automatic
+from ckptmigrate.matching.units import List, Shape, Unit
+
+_MOST = 48
+"""Gates with more candidates are settled by equal names or not at all: the best assignment is cubic."""
+
+_CLEAR = 0.99
+"""The regret of an edge that is believed: a word that only its two ends share, or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A unit of the source and what it is in the target.
+
+    Attributes:
+        source: The unit of the source.
+        target: The unit of the target, with its members in the order of the source's.
+        is_certain: Whether the evidence is conclusive.
+        evidence: The reasons, in words.
+        is_named: Whether every member has the name of its twin, which people gave: that is its identity.
+    """
+
+    source: Unit
+    target: Unit
+    is_certain: bool
+    evidence: tuple[str, ...]
+    is_named: bool = False
+
+    @property
+    def confidence(self) -> float:
+        return 1.0 if self.is_certain else 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Units that could be paired in several ways."""
+
+    sources: tuple[Unit, ...]
+    targets: tuple[Unit, ...]
+    reason: str
+
+
+def pair_units(
+    source: ObjectGraph, target: ObjectGraph, sources: Sequence[Unit], targets: Sequence[Unit]
+) -> tuple[list[Pair], list[Open]]:
+    """Pair the units of two graphs.
+
+    Returns:
+        The pairs that the evidence leads to, and the units for which it does not decide.
+    """
+    pairs: list[Pair] = []
+    opens: list[Open] = []
+    dull = _dull(sources) | _dull(targets)
+    for candidates in _components(sources, targets):
+        found, left = _decide(source, target, candidates, dull)
+        pairs.extend(found)
+        if left is not None:
+            opens.append(left)
+    return _by_lists(_anchored(pairs), sources, targets), opens
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    sources: tuple[Unit, ...]
+    targets: tuple[Unit, ...]
+    fits: frozenset[tuple[int, int]]
+
+
+def _components(sources: Sequence[Unit], targets: Sequence[Unit]) -> Iterator[_Candidates]:
+    """Units that may be each other, in groups that have nothing to do with each other."""
+    gates: dict[object, tuple[list[Unit], list[Unit]]] = {}
+    for side, units in enumerate((sources, targets)):
+        for unit in units:
+            gates.setdefault(unit.gate, ([], []))[side].append(unit)
+    for left, right in gates.values():
+        if left and right:
+            yield from _connected(left, right) if len(left) * len(right) <= _MOST**2 else _by_spec(left, right)
+
+
+def _connected(left: Sequence[Unit], right: Sequence[Unit]) -> Iterator[_Candidates]:
+    fits = [{column for column, t in enumerate(right) if _reach(s, t)} for s in left]
+    seen: set[int] = set()
+    for start in range(len(left)):
+        rows, columns = {start}, set(fits[start])
+        if start in seen or not columns:
+            continue
+        while more := {row for row, own in enumerate(fits) if own & columns} - rows:
+            rows |= more
+            columns.update(*(fits[row] for row in more))
+        seen |= rows
+        at_row, at_column = sorted(rows), sorted(columns)
+        yield _Candidates(
+            tuple(left[row] for row in at_row),
+            tuple(right[column] for column in at_column),
+            frozenset((i, at_column.index(column)) for i, row in enumerate(at_row) for column in fits[row]),
+        )
+
+
+def _by_spec(left: Sequence[Unit], right: Sequence[Unit]) -> Iterator[_Candidates]:
+    """Many candidates: only those with equal shapes, and of these only those with equal names."""
+    named: dict[object, tuple[list[Unit], list[Unit]]] = {}
+    for side, units in enumerate((left, right)):
+        for unit in units:
+            named.setdefault((unit.roles, unit.tokens), ([], []))[side].append(unit)
+    for some, others in named.values():
+        if len(some) == len(others) == 1:
+            yield _Candidates(tuple(some), tuple(others), frozenset({(0, 0)}))
+
+
+def _reach(source: Unit, target: Unit) -> bool:
+    """Whether every variable can become the other's without a value changing its place among the others."""
+    return all(
+        reshapes(ours.shape, theirs.shape) for (_, ours), (_, theirs) in zip(source.roles, target.roles, strict=True)
+    )
+
+
+def reshapes(source: Shape, target: Shape) -> bool:
+    """Whether one shape is the other with axes split or joined: (48, 48) and (48, 12, 4), not (2, 3) and (3, 2)."""
+    if source == target:
+        return True
+    ends, others = ({*accumulate(shape, mul)} for shape in (source, target))
+    return (
+        len(source) != len(target)
+        and max(ends, default=1) == max(others, default=1)
+        and (ends <= others | {1} or others <= ends | {1})
+    )
+
+
+# One gate.
+
+
+def _best_assignment(scores: Sequence[Sequence[float | None]]) -> tuple[dict[int, int], float]:
+    """The column of each row in the one-to-one assignment with the largest sum of scores, and that sum.
+
+    As many are assigned as can be; None is where two must not be paired.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    never = -1e6
+    rows, columns = linear_sum_assignment(
+        [[never if value is None else value for value in row] for row in scores], maximize=True
+    )
+    chosen = {
+        row: column
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        if scores[row][column] is not None
+    }
+    return chosen, sum(scores[row][column] or 0.0 for row, column in chosen.items())
+
+
+def _decide(
+    source: ObjectGraph, target: ObjectGraph, candidates: _Candidates, dull: frozenset[str]
+) -> tuple[list[Pair], Open | None]:
+    if len(candidates.sources) == len(candidates.targets) == 1:
+        (s,), (t,) = candidates.sources, candidates.targets
+        words = sorted((s.tokens & t.tokens) - dull)
+        evidence = ["the only one of its shape and role", *([f"names: {', '.join(words)}"] if words else [])]
+        judged = [(s, t, bool(words), evidence)]
+    else:
+        judged = list(_judged(source, target, candidates))
+    pairs: list[Pair] = []
+    left: list[tuple[Unit, Unit]] = []
+    for s, t, is_clear, evidence in judged:
+        blocks = _members(source, target, s, t)
+        if blocks is None or not (is_clear or blocks.is_named or len(judged) == 1):
+            left.append((s, t))
+            continue
+        clear = is_clear or blocks.is_named
+        pairs.append(Pair(s, blocks.target, clear, (*evidence, *blocks.evidence), blocks.is_named))
+    if not left:
+        return pairs, None
+    reason = "these have one shape and role, and neither names nor order tell which is which"
+    return pairs, Open(tuple(s for s, _ in left), tuple(t for _, t in left), reason)
+
+
+def _judged(
+    source: ObjectGraph, target: ObjectGraph, candidates: _Candidates
+) -> Iterator[tuple[Unit, Unit, bool, list[str]]]:
+    """The pairs of the best assignment, whether each is believed, and why."""
+    scores = _scores(source, target, candidates)
+    chosen, total = _best_assignment(scores)
+    found = [(candidates.sources[i], candidates.targets[j]) for i, j in chosen.items()]
+    balanced = len(candidates.sources) == len(candidates.targets)
+    for (i, j), (s, t) in zip(chosen.items(), found, strict=True):
+        without = [[None if (a, b) == (i, j) else value for b, value in enumerate(row)] for a, row in enumerate(scores)]
+        other, second = _best_assignment(without)
+        regret = total - second if len(other) == len(chosen) else math.inf
+        words = ", ".join(sorted(s.tokens & t.tokens))
+        evidence = [f"names: {words}" if words else "what is left when the others are paired"]
+        is_clear = regret >= _CLEAR and (balanced or bool(scores[i][j]))
+        yield s, t, is_clear and not _crosses(s, t, found), evidence
+
+
+def _dull(units: Sequence[Unit]) -> frozenset[str]:
+    """Words of so many units that they tell nothing apart."""
+    counts = Counter(word for unit in units for word in unit.tokens)
+    return frozenset(word for word, count in counts.items() if 2 * count > len(units))
+
+
+def _scores(source: ObjectGraph, target: ObjectGraph, candidates: _Candidates) -> list[list[float | None]]:
+    """How many words two units share that not all candidates of a side have; None where shapes do not fit."""
+    common = [
+        frozenset.intersection(*(unit.tokens for unit in units)) if len(units) > 1 else frozenset[str]()
+        for units in (candidates.sources, candidates.targets)
+    ]
+    dull = common[0] | common[1]
+    counts: dict[str, list[int]] = {}
+    for side, units in enumerate((candidates.sources, candidates.targets)):
+        for unit in units:
+            for word in unit.tokens - dull:
+                counts.setdefault(word, [0, 0])[side] += 1
+    table: list[list[float | None]] = []
+    for i, s in enumerate(candidates.sources):
+        row: list[float | None] = []
+        for j, t in enumerate(candidates.targets):
+            if (i, j) not in candidates.fits:
+                row.append(None)
+                continue
+            shared = (s.tokens & t.tokens) - dull
+            score = sum(1 / max(counts[word]) for word in shared)
+            # Of two shapes that both can be had, the one that is there already is likelier.
+            score += 3.0 * _same_given_name(source, target, s, t)
+            row.append(score)
+        table.append(row)
+    return table
+
+
+def _same_given_name(source: ObjectGraph, target: ObjectGraph, s: Unit, t: Unit) -> bool:
+    old, new = (graph.nodes[unit.members[0][0]].full_name for graph, unit in ((source, s), (target, t)))
+    layer, other = (name.rpartition("/")[0] for name in (old, new))
+    return bool(layer) and layer == other and not all(map(is_automatic, layer.split("/")))
+
+
+def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
+    """Whether the pair stands the other way round than another pair of its group, both within one object."""
+    if s.order is None or t.order is None:
+        return False
+    return any(
+        (old.order < s.order) != (new.order < t.order)
+        for old, new in pairs
+        if old is not s
+        and old.order is not None
+        and new.order is not None
+        and (old.holder, new.holder) == (s.holder, t.holder)
+    )
+
+
+# The blocks of a unit.
+
+
+def _members(source: ObjectGraph, target: ObjectGraph, s: Unit, t: Unit) -> _Blocks | None:
+    """The target's unit with its members in the order of the source's; None if names and order contradict."""
+    olds = [source.nodes[member[0]].full_name.rpartition("/")[0] for member in s.members]
+    news = [target.nodes[member[0]].full_name.rpartition("/")[0] for member in t.members]
+    by_name = _by_given_names(olds, news)
+    if by_name is not None:
+        return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
+    if len(s.members) == 1:
+        return _Blocks(t, ())
+    many = f"{len(s.members)} equal blocks, in the order of their indices"
+    old_numbers, new_numbers = _numbers(olds), _numbers(news)
+    if old_numbers is None or new_numbers is None:
+        return _Blocks(t, (many,))
+    return _Blocks(t, (f"{many} and of the numbers in their names",)) if _agree(old_numbers, new_numbers) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    target: Unit
+    evidence: tuple[str, ...]
+    is_named: bool = False
+
+
+def _by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | None:
+    """Which member has the name of each, where all names are different, the same on both sides, and given."""
+    if "" in olds or len({*olds}) != len(olds) or {*olds} != {*news}:
+        return None
+    if any(all(map(is_automatic, name.split("/"))) for name in olds):
+        return None
+    at = {name: number for number, name in enumerate(news)}
+    return [at[name] for name in olds]
+
+
+def _reordered(unit: Unit, order: Sequence[int]) -> Unit:
+    return replace(unit, members=tuple(unit.members[number] for number in order))
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbering:
+    """Names that differ in numbers only: the text around these, and the numbers."""
+
+    stem: str
+    numbers: tuple[tuple[int, ...], ...]
+
+
+def _numbers(names: Sequence[str]) -> _Numbering | None:
+    """The numbers in names that differ in nothing else; a name without a number is a framework's first."""
+    texts = [
+        "/".join(
+            f"{segment}_0" if is_automatic(segment) and not re.search(r"_\d+$", segment) else segment
+            for segment in name.split("/")
+        )
+        for name in names
+    ]
+    stems = {re.sub(r"\d+", "#", text) for text in texts}
+    numbers = [tuple(map(int, re.findall(r"\d+", text))) for text in texts]
+    if len(stems) > 1 or len({*numbers}) < len(numbers):
+        return None
+    varying = [column for column in zip(*numbers, strict=True) if len({*column}) > 1]
+    return _Numbering(stems.pop(), tuple(zip(*varying, strict=True)))
+
+
+def _agree(old: _Numbering, new: _Numbering) -> bool:
+    """Whether the numbers of two sides may be those of the same blocks.
+
+    Numbers that a framework gave, or that another naming gave, may begin elsewhere, but not stand in another order;
+    those that people gave are the same in the same name.
+    """
+    if old.stem == new.stem and not all(is_automatic(segment.replace("#", "0")) for segment in old.stem.split("/")):
+        return old.numbers == new.numbers
+    return _ranks(old.numbers) == _ranks(new.numbers)
+
+
+def _ranks(numbers: Sequence[tuple[int, ...]]) -> list[int]:
+    order = {number: rank for rank, number in enumerate(sorted(numbers))}
+    return [order[number] for number in numbers]
+
+
+def _anchored(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs that only their shape speaks for are certain where their block is: the rest of it is paired with one other.
+
+    So many equal blocks are no chance.
+    """
+    sure: dict[tuple[int, ...], int] = {}
+    for pair in pairs:
+        if pair.is_certain and pair.source.counts:
+            sure[pair.source.counts] = sure.get(pair.source.counts, 0) + 1
+    return [
+        replace(pair, is_certain=True, evidence=(*pair.evidence, "the rest of its blocks are paired"))
+        if not pair.is_certain and sure.get(pair.source.counts)
+        else pair
+        for pair in pairs
+    ]
+
+
+def _by_lists(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
+    """What the order of whole lists says of their items.
+
+    Where every item of a list has its twin in another, in the same order, the lists are the same. An item that
+    stands the other way round than others is not certain: it moved, or it went and another like it came, and nothing
+    tells these apart but a name.
+    """
+    of_lists: dict[tuple[List, List], set[tuple[int, int, int]]] = {}
+    for at, pair in enumerate(pairs):
+        for old, new in zip(pair.source.places, pair.target.places, strict=True):
+            for source_list, i in old:
+                for target_list, j in new:
+                    of_lists.setdefault((source_list, target_list), set()).add((i, j, at))
+    lengths = [_lengths(units) for units in (sources, targets)]
+    crossed: set[int] = set()
+    agreed: set[int] = set()
+    for (source_list, target_list), places in of_lists.items():
+        across = set(_crossing(sorted(places)))
+        crossed |= across
+        twins = {(i, j) for i, j, _ in places}
+        if not across and len(twins) == lengths[0][source_list] == lengths[1][target_list] > 1:
+            agreed.update(at for _, _, at in places)
+    return [_judged_by_lists(pair, at in agreed, at in crossed) for at, pair in enumerate(pairs)]
+
+
+def _judged_by_lists(pair: Pair, is_agreed: bool, is_crossed: bool) -> Pair:  # noqa: FBT001
+    if is_crossed and not pair.is_named:
+        return replace(pair, is_certain=False, evidence=(*pair.evidence, "its list changed order"))
+    if is_agreed and not pair.is_certain:
+        return replace(pair, is_certain=True, evidence=(*pair.evidence, "all items of its list agree, in their order"))
+    return pair
+
+
+def _lengths(units: Sequence[Unit]) -> Counter[List]:
+    """How many items of each list hold units."""
+    items = {place for unit in units for places in unit.places for place in places}
+    return Counter(which for which, _ in items)
+
+
+def _crossing(places: Sequence[tuple[int, int, int]]) -> Iterator[int]:
+    """Of pairs of indices, ascending, those that another pair crosses: a larger index before, or a smaller behind."""
+    news = [new for _, new, _ in places]
+    before = [-1, *accumulate(news, max)]
+    behind = [math.inf, *accumulate(reversed(news), min)][::-1]
+    for (_, new, at), highest, lowest in zip(places, before, behind[1:], strict=False):
+        if highest > new or lowest < new:
+            yield at

@@ -1,0 +1,90 @@
+"""The words of paths and names, and how much two of them say the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+Tokens = frozenset[str]
+
+_WORDS = re.compile(r"(?:[A-Z]+(?![a-z])|[A-Z]?[a-z]+)(?:\d+[a-z])?|\d+")
+
+_SAME = {
+    "q": ("query",),
+    "wq": ("query",),
+    "k": ("key",),
+    "wk": ("key",),
+    "v": ("value",),
+    "wv": ("value",),
+    "o": ("output",),
+    "wo": ("output",),
+    "out": ("output",),
+    "attn": ("attention",),
+    "att": ("attention",),
+    "sa": ("self", "attention"),
+    "ca": ("cross", "attention"),
+    "mha": ("attention",),
+    "ffn": ("feedforward",),
+    "ff": ("feedforward",),
+    "mlp": ("feedforward",),
+    "ln": ("norm",),
+    "layernorm": ("norm",),
+    "rmsnorm": ("norm",),
+    "normalization": ("norm",),
+    "bn": ("norm",),
+    "batchnorm": ("norm",),
+    "wte": ("token", "embedding"),
+    "wpe": ("position", "embedding"),
+    "emb": ("embedding",),
+    "embed": ("embedding",),
+    "embeddings": ("embedding",),
+    "tokens": ("token",),
+    "word": ("token",),
+    "words": ("token",),
+    "segment": ("type",),
+    "pos": ("position",),
+    "positional": ("position",),
+    "positions": ("position",),
+    "proj": ("projection",),
+    "project": ("projection",),
+    "enc": ("encoder",),
+    "dec": ("decoder",),
+    "fc": ("dense",),
+    "linear": ("dense",),
+    "lin": ("dense",),
+    "conv2d": ("conv",),
+    "convolution": ("conv",),
+    "pool": ("pooler",),
+    "pooled": ("pooler",),
+    "cls": ("classifier",),
+    "classification": ("classifier",),
+    "logits": ("classifier",),
+}
+"""Abbreviations, and words that people use for one thing."""
+
+_EMPTY = frozenset({"model", "layer", "layers", "operations", "with", "weights", "tf", "variable"})
+"""Words that tell nothing apart."""
+
+
+def tokens_of(labels: Iterable[str]) -> Tokens:
+    """The words of some labels, lower case, abbreviations spelled out; numbers are none.
+
+    What follows ``post`` or ``pre`` says where something is and not what it is: ``post_attention_norm`` is no
+    norm of attention, so both together are one word.
+    """
+    found: set[str] = set()
+    for label in labels:
+        words = [word.lower() for word in _WORDS.findall(label.replace("feed_forward", "feedforward"))]
+        place = ""
+        for word in words:
+            if word in ("post", "pre", "after", "before"):
+                place = word
+                continue
+            if place:
+                found.add(f"{place} {word}")
+                place = ""
+                continue
+            if word.isdecimal() or word in _EMPTY:
+                continue
+            found.update(_SAME.get(word, (word,)))
+    return frozenset(found)

@@ -1,0 +1,227 @@
+"""A graph's variables in units, with equal blocks folded into one.
+
+A unit is what moves together: the kernel and the bias of a layer, the scale and the offset of a normalization.
+Twelve equal layers of an encoder are one layer twelve times, so that what is found out about one of them holds
+for all: a unit has one member for each of them, in the order of their indices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.tokens import Tokens, tokens_of
+from ckptmigrate.spec import TensorSpec
+
+Shape = tuple[int, ...]
+
+List = tuple[int, str, str]
+"""A list: the object that holds it, and what is written around the index."""
+
+Place = tuple[List, int]
+"""A list, and an index in it."""
+
+_NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
+
+_ROLES = {
+    **dict.fromkeys(("kernel", "w", "weight", "weights", "depthwise_kernel", "pointwise_kernel"), "kernel"),
+    **dict.fromkeys(("embedding", "embeddings", "table", "lookup_table"), "kernel"),
+    **dict.fromkeys(("recurrent_kernel", "recurrent"), "recurrent"),
+    **dict.fromkeys(("bias", "b"), "offset"),
+    **dict.fromkeys(("beta", "offset", "shift"), "offset"),
+    **dict.fromkeys(("gamma", "scale"), "scale"),
+    **dict.fromkeys(("moving_mean", "mean", "running_mean"), "mean"),
+    **dict.fromkeys(("moving_variance", "variance", "var", "running_var", "moving_var"), "variance"),
+}
+"""What a variable is to its layer, by the name that layers give it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Variables that move together, once for each of the equal blocks they are in.
+
+    Attributes:
+        roles: What each variable is to its layer, sorted, and its shape and dtype.
+        members: For each block, the node of each variable in the order of `roles`; in the order of the blocks.
+        places: For each member, the lists that it is in, from the root down: what each list is, and the index.
+        counts: How many equal blocks there are on each level on the way down; empty if it is in none.
+        tokens: The words of its paths and names, but for numbers of blocks.
+        order: Its place among the units, in the order in which the model was made; None where that is not known.
+        holder: The path of the object that holds the layer.
+    """
+
+    roles: tuple[tuple[str, TensorSpec], ...]
+    members: tuple[tuple[int, ...], ...]
+    places: tuple[tuple[Place, ...], ...]
+    counts: tuple[int, ...]
+    tokens: Tokens
+    order: int | None
+    holder: tuple[str, ...]
+
+    @property
+    def gate(self) -> tuple[object, ...]:
+        """What has to be equal for two units to be one another: blocks, roles, numbers of elements, dtypes."""
+        return (
+            self.counts,
+            tuple((role if len(self.roles) > 1 else "", spec.dtype, spec.num_elements) for role, spec in self.roles),
+        )
+
+
+def read_units(graph: ObjectGraph, skipped: Collection[int]) -> list[Unit]:
+    """The units of a graph, in the order of the checkpoint.
+
+    Args:
+        graph: The graph.
+        skipped: Nodes of variables that are settled; slots are left out anyway.
+    """
+    tree = _Tree(graph, skipped)
+    units: dict[tuple[object, ...], list[tuple[tuple[int, ...], dict[str, int]]]] = {}
+    for own in tree.groups():
+        units.setdefault(own.key, []).append((own.indices, own.variables))
+    found = []
+    for order, members in enumerate(units.values()):
+        members.sort(key=lambda member: member[0])
+        roles = tuple(sorted(members[0][1]))
+        if any(tuple(sorted(variables)) != roles for _, variables in members):
+            # Some of the blocks are partly settled already: each of them for itself.
+            for indices, variables in members:
+                found.append(_unit(graph, tree, [(indices, variables)], (), order))
+            continue
+        found.append(_unit(graph, tree, members, _counts(members), order))
+    return found
+
+
+def _counts(members: Sequence[tuple[tuple[int, ...], object]]) -> tuple[int, ...]:
+    levels = zip(*(indices for indices, _ in members), strict=True)
+    return tuple(len(set(level)) for level in levels)
+
+
+def _unit(
+    graph: ObjectGraph,
+    tree: _Tree,
+    members: Sequence[tuple[tuple[int, ...], Mapping[str, int]]],
+    counts: tuple[int, ...],
+    order: int,
+) -> Unit:
+    roles = tuple(sorted(members[0][1]))
+    first = members[0][1]
+    specs = tuple((role, graph.specs[graph.nodes[first[role]].tensors[VARIABLE_ROLE]]) for role in roles)
+    path = tree.path(first[roles[0]])
+    name = graph.nodes[first[roles[0]]].full_name
+    words = tokens_of([*path, *name.split("/")])
+    return Unit(
+        specs,
+        tuple(tuple(variables[role] for role in roles) for _, variables in members),
+        tuple(tree.places(variables[roles[0]]) for _, variables in members),
+        counts,
+        words,
+        order if graph.kind == "object" else None,
+        path[:-2],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    key: tuple[object, ...]
+    indices: tuple[int, ...]
+    variables: dict[str, int]
+
+
+class _Tree:
+    """The breadth-first tree of a graph, with a number for each subtree's structure."""
+
+    def __init__(self, graph: ObjectGraph, skipped: Collection[int]) -> None:
+        self.graph = graph
+        self.skipped = skipped
+        self.children: dict[int, list[tuple[str, int]]] = {}
+        self.parent: dict[int, tuple[int, str]] = {}
+        order = [ROOT]
+        for number in order:
+            own = [(label, child) for label, child in graph.tree_children(number) if child not in graph.slot_nodes]
+            self.children[number] = own
+            for label, child in own:
+                self.parent[child] = (number, label)
+                order.append(child)
+        self.structure: dict[int, int] = {}
+        known: dict[object, int] = {}
+        for number in reversed(order):
+            spec = self._spec(number)
+            shape = tuple(sorted((label, self.structure[child]) for label, child in self.children[number]))
+            self.structure[number] = known.setdefault((spec, shape), len(known))
+
+    def _spec(self, number: int) -> TensorSpec | None:
+        key = self.graph.nodes[number].tensors.get(VARIABLE_ROLE)
+        return None if key is None else self.graph.specs[key]
+
+    def path(self, number: int) -> tuple[str, ...]:
+        labels: list[str] = []
+        while number in self.parent:
+            number, label = self.parent[number]
+            labels.append(label)
+        return tuple(reversed(labels))
+
+    def places(self, number: int) -> tuple[Place, ...]:
+        """The lists on the way down to a node, with the index in each."""
+        found: list[Place] = []
+        while number in self.parent:
+            number, label = self.parent[number]
+            match = _NUMBERED.fullmatch(label)
+            if match:
+                found.append(((number, match["before"], match["after"]), int(match["number"])))
+        return tuple(reversed(found))
+
+    def groups(self) -> list[_Group]:
+        """The variables of each layer, with the blocks they are in."""
+        found: list[_Group] = []
+        stack: list[tuple[int, tuple[object, ...], tuple[int, ...]]] = [(ROOT, (), ())]
+        while stack:
+            number, key, indices = stack.pop()
+            found.extend(self._own_groups(number, key, indices))
+            children = self.children[number]
+            kinds = {
+                child: ((match["before"], match["after"], self.structure[child]), int(match["number"]))
+                for label, child in children
+                if (match := _NUMBERED.fullmatch(label)) and self.children[child]
+            }
+            equal = Counter(kind for kind, _ in kinds.values())
+            below: list[tuple[int, tuple[object, ...], tuple[int, ...]]] = []
+            for label, child in children:
+                kind, at = kinds.get(child, (None, 0))
+                if kind is not None and equal[kind] > 1:
+                    below.append((child, (*key, kind), (*indices, at)))
+                elif self.children[child]:
+                    below.append((child, (*key, label), indices))
+            stack.extend(reversed(below))
+        return found
+
+    def _own_groups(self, number: int, key: tuple[object, ...], indices: tuple[int, ...]) -> list[_Group]:
+        """The variables that an object holds itself: by their roles, and those without one each for itself."""
+        named: dict[str, list[tuple[str, int]]] = {}
+        apart: list[_Group] = []
+        # A variable that holds others (slots in a tree of names) is a variable all the same.
+        for label, child in self.children[number]:
+            spec = self._spec(child)
+            if spec is None or child in self.skipped:
+                continue
+            role = _role(label, spec)
+            if role:
+                named.setdefault(role, []).append((label, child))
+            else:
+                apart.append(_Group((*key, label), indices, {"": child}))
+        together: dict[str, int] = {}
+        for role, variables in named.items():
+            if len(variables) == 1:
+                together[role] = variables[0][1]
+            else:
+                apart.extend(_Group((*key, label), indices, {"": child}) for label, child in variables)
+        if together:
+            apart.insert(0, _Group((*key, None), indices, together))
+        return apart
+
+
+def _role(label: str, spec: TensorSpec) -> str:
+    role = _ROLES.get(label.strip("_").lower(), "")
+    return "scale" if role == "kernel" and len(spec.shape) == 1 else role
