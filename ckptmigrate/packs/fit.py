@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from ckptmigrate.dtypes import FLOATS
 from ckptmigrate.errors import CkptMigrateError, RuleError, raise_all
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching.claims import Claim, Claims
 from ckptmigrate.matching.exact import doubts_between
 from ckptmigrate.matching.names import crossed, same_layer
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
-from ckptmigrate.ops import Cast, Part, Reshape
+from ckptmigrate.ops import Cast, Op, Part, Reshape
 from ckptmigrate.packs.pack import Pack, Positions, pack_names, read_pack
 from ckptmigrate.rules import Rule, Rulebook
 from ckptmigrate.spec import Key, Pattern, Segment
@@ -57,17 +58,27 @@ def fit_packs(packs: Iterable[Pack], source: ObjectGraph, target: ObjectGraph, r
     rules: list[Rule] = []
     notes: list[str] = []
     problems: list[CkptMigrateError] = []
+    told: set[_What] = set()
     for pack in packs:
         fit = _Fit.of(pack, source, target)
-        if fit.missing or not fit.claims:
+        if not fit.fits:
             problems.append(_does_not_fit(fit))
             continue
         doubts = dict(_doubts(fit))
-        chosen = fit.choose(*said, doubts.keys())
-        rules.extend(chosen)
+        chosen = fit.choose(*said, doubts.keys(), told)
+        # One pattern that leads one source to two places is a contradiction; rules by paths would hide it.
+        problems.extend(
+            Claims(source, target, [claim for claims in chosen.values() for claim in claims]).contradictions()
+        )
+        rules.extend(fit.rules_for(chosen))
+        rules.extend(_drops(fit, chosen))
         notes.extend(fit.notes(doubts))
     raise_all("the packs do not fit the source and the target", problems)
     return Fitted(tuple(rules), tuple(notes))
+
+
+_What = tuple[tuple[Key, ...], Key | None, tuple[Op, ...]]
+"""What a claim says, whoever says it."""
 
 
 def _said(rulebook: Rulebook, source: ObjectGraph, target: ObjectGraph) -> tuple[AbstractSet[Key], AbstractSet[Key]]:
@@ -86,6 +97,7 @@ class _Fit:
 
     Attributes:
         claims: What each rule that leads somewhere says.
+        cut: Those of them that would say more, which no rule of a pack says.
         missing: One rule of each statement that has to lead somewhere and does not.
         idle: One rule of each optional statement that leads nowhere.
     """
@@ -93,48 +105,66 @@ class _Fit:
     pack: Pack
     source: ObjectGraph
     target: ObjectGraph
-    claims: Mapping[Rule, Sequence[Claim]]
-    missing: Rulebook
-    idle: Rulebook
+    claims: dict[Rule, Sequence[Claim]] = field(default_factory=dict)
+    cut: set[Rule] = field(default_factory=set)
+    missing: list[Rule] = field(default_factory=list)
+    idle: list[Rule] = field(default_factory=list)
 
     @classmethod
     def of(cls, pack: Pack, source: ObjectGraph, target: ObjectGraph) -> _Fit:
-        claims: dict[Rule, list[Claim]] = {}
-        missing: list[Rule] = []
-        idle: list[Rule] = []
-        for rules, without in ((pack.rules, missing), (pack.optional, idle)):
+        fit = cls(pack, source, target)
+        for rules, without in ((pack.rules, fit.missing), (pack.optional, fit.idle)):
             for several in _statements(rules):
-                found = {rule: _claims(rule, source, target) for rule in several}
-                leading = {rule: made for rule, made in found.items() if made}
+                found = {rule: fit._of_rule(rule) for rule in several}
+                leading = {rule: claims for rule, claims in found.items() if claims}
                 # The parts of a split belong together; of several paths in `to` one is enough.
                 whole = any(isinstance(op, Part) for rule in several for op in rule.operations)
                 if len(leading) < len(several) if whole else not leading:
                     without.append(next(rule for rule in several if rule not in leading))
                 else:
-                    claims.update(leading)
-        return cls(pack, source, target, claims, tuple(missing), tuple(idle))
+                    fit.claims.update(leading)
+        return fit
+
+    def _of_rule(self, rule: Rule) -> list[Claim]:
+        claims = _claims(rule, self.source, self.target)
+        kept = [claim for claim in claims if not self._is_exact(claim) and not self._makes_floats_of_integers(claim)]
+        if len(kept) < len(claims) or any(map(self._changes_nothing, kept)):
+            self.cut.add(rule)
+        return kept
 
     @property
     def fits(self) -> bool:
         return bool(self.claims) and not self.missing
 
     def choose(
-        self, sources: AbstractSet[Key], targets: AbstractSet[Key], doubtful: AbstractSet[Key]
-    ) -> Iterator[Rule]:
-        """The rules that lead somewhere; where something of a rule is left out, one for each tensor that is not."""
+        self,
+        sources: AbstractSet[Key],
+        targets: AbstractSet[Key],
+        doubtful: AbstractSet[Key],
+        told: set[_What],
+    ) -> dict[Rule, list[Claim]]:
+        """What is left of each rule without what a person's rules speak of, is doubtful, or told already."""
+        chosen: dict[Rule, list[Claim]] = {}
         for rule, claims in self.claims.items():
-            kept = [
-                claim
-                for claim in claims
-                if claim.target not in targets
-                and sources.isdisjoint(claim.sources)
-                and doubtful.isdisjoint(claim.sources)
-                and not self._is_exact(claim)
-            ]
-            if len(kept) == len(claims) and not any(map(self._changes_nothing, kept)):
+            for claim in claims:
+                what = (claim.sources, claim.target, claim.operations)
+                if (
+                    claim.target not in targets
+                    and sources.isdisjoint(claim.sources)
+                    and doubtful.isdisjoint(claim.sources)
+                    and what not in told
+                ):
+                    told.add(what)
+                    chosen.setdefault(rule, []).append(claim)
+        return chosen
+
+    def rules_for(self, chosen: Mapping[Rule, Sequence[Claim]]) -> Iterator[Rule]:
+        """The rules; where something of one is left out, one for each tensor that is not."""
+        for rule, claims in chosen.items():
+            if rule not in self.cut and len(claims) == len(self.claims[rule]):
                 yield rule
             else:
-                yield from dict.fromkeys(map(self._literal, kept))
+                yield from dict.fromkeys(map(self._literal, claims))
 
     def _is_exact(self, claim: Claim) -> bool:
         """Whether the claim only says what holds anyway: matching takes it, and with more care."""
@@ -152,6 +182,13 @@ class _Fit:
             and all(op in (Cast(None), Reshape(None)) for op in claim.rule.operations)
             and [self.source.specs[key] for key in claim.sources] == [self.target.specs[claim.target]]
         )
+
+    def _makes_floats_of_integers(self, claim: Claim) -> bool:
+        """Whether a cast to the target's dtype leads from integers to floats or back: that is no other precision."""
+        if claim.target is None or Cast(None) not in claim.rule.operations:
+            return False
+        wanted = self.target.specs[claim.target].dtype in FLOATS
+        return any((self.source.specs[key].dtype in FLOATS) != wanted for key in claim.sources)
 
     def _literal(self, claim: Claim) -> Rule:
         """A rule that speaks of one tensor, by its paths."""
@@ -194,6 +231,17 @@ def _path_of(graph: ObjectGraph, key: Key) -> Pattern:
 
 def _end_of(rule: Rule) -> Pattern:
     return rule.sources[0] if rule.sources else rule.target  # type: ignore[return-value]  # a rule has one of them
+
+
+def _drops(fit: _Fit, chosen: Mapping[Rule, Sequence[Claim]]) -> Iterator[Rule]:
+    """Rules that drop the variables in whose place others of the source go."""
+    used = {key for claims in chosen.values() for claim in claims for key in claim.sources}
+    for superseded in fit.pack.superseded:
+        for new, old in sorted(pairs_matching(fit.source, superseded.new, fit.source, superseded.old)):
+            keys = set(fit.source.nodes[old].tensors.values())
+            if keys and keys.isdisjoint(used) and used.issuperset(fit.source.nodes[new].tensors.values()):
+                why = f"`{fit.source.say(new)}` goes in its place"
+                yield Rule("drop", (Pattern.parse(fit.source.say(old)),), None, (), why, fit.pack.name)
 
 
 # What a pack's rules say of positions in lists.

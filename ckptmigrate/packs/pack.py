@@ -74,6 +74,19 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """Source variables that are dropped where another of the source goes in their place.
+
+    Attributes:
+        old: The variables.
+        new: What goes in their place; its holes and ``**`` are those of `old`.
+    """
+
+    old: Pattern
+    new: Pattern
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """Rules for one kind of move.
 
@@ -85,6 +98,7 @@ class Pack:
         rules: Each has to lead somewhere, or the pack does not fit.
         optional: Rules that are left out where they lead nowhere.
         positions: Lists whose positions the rules believe if they are alike.
+        superseded: Sources that others of the source go in the place of.
         examples: Its tests.
     """
 
@@ -95,6 +109,7 @@ class Pack:
     rules: Rulebook
     optional: Rulebook
     positions: tuple[Positions, ...]
+    superseded: tuple[Superseded, ...]
     examples: tuple[Example, ...]
 
 
@@ -155,12 +170,13 @@ def _parse(text: str, name: str, where: str) -> Pack:
             problems.append(error)
         except Problems as group:
             problems.extend(group.problems)
-    positions = []
-    for item in wire.pack.positions:
-        try:
-            positions.append(Positions(Pattern.parse(item.source), Pattern.parse(item.target)))
-        except PathError as error:
-            problems.append(error)
+    positions: list[Positions] = []
+    superseded: list[Superseded] = []
+    try:
+        positions += [Positions(Pattern.parse(item.source), Pattern.parse(item.target)) for item in wire.pack.positions]
+        superseded += [Superseded(Pattern.parse(item.old), Pattern.parse(item.new)) for item in wire.pack.superseded]
+    except PathError as error:
+        problems.append(error)
     raise_all(f"{where}: not a pack", problems)
     return Pack(
         name,
@@ -170,6 +186,7 @@ def _parse(text: str, name: str, where: str) -> Pack:
         rulebooks["rules"],
         rulebooks["optional"],
         tuple(positions),
+        tuple(superseded),
         tuple(wire.examples),
     )
 
@@ -182,10 +199,16 @@ class _PositionsWire(msgspec.Struct, forbid_unknown_fields=True):
     target: str = msgspec.field(name="to")
 
 
+class _SupersededWire(msgspec.Struct, forbid_unknown_fields=True):
+    old: str
+    new: str = msgspec.field(name="by")
+
+
 class _HeadWire(msgspec.Struct, forbid_unknown_fields=True):
     purpose: str = msgspec.field(name="for")
     facts: list[str]
     positions: list[_PositionsWire] = []
+    superseded: list[_SupersededWire] = []
 
 
 class _PackWire(msgspec.Struct, forbid_unknown_fields=True):
