@@ -478,10 +478,26 @@ def test_a_list_that_changed_length_is_asked_about():
     assert "changed length, from 3 to 4" in question.reason
 
 
-def test_a_list_that_changed_length_is_asked_about_even_if_shapes_leave_no_doubt():
-    found = match({"l": [layer(2), layer(3)]}, {"l": [layer(2), layer(3), layer(4)]})
-    assert not found.steps
-    assert len(found.questions) == 1
+def test_items_of_a_list_that_changed_length_are_certain_if_every_best_alignment_pairs_them():
+    found = match({"l": [layer(2), layer(3)]}, {"l": [layer(2), layer(4), layer(3)]})
+    assert steps_of(found) == {"l/0/v0": "l/0/v0", "l/2/v0": "l/1/v0"}
+    assert {step.status for step in found.steps} == {"certain"}
+    assert [item.key for item in found.unmatched_target] == [key_of("l/1/v0")]
+
+
+def test_equal_items_of_a_list_that_changed_length_are_asked_about_and_others_are_not():
+    found = match({"l": [layer(2), layer(2), layer(3)]}, {"l": [layer(2), layer(2), layer(2), layer(3)]})
+    assert steps_of(found) == {"l/3/v0": "l/2/v0"}
+    (question,) = found.questions
+    assert (len(question.sources), len(question.targets)) == (2, 3)
+
+
+def test_an_item_whose_name_stands_elsewhere_is_not_taken_by_its_place():
+    def tree(*names):
+        return {"l": [{"k": Var(floats(5), f"model/{name}/k")} for name in names]}
+
+    longer = {"l": [*tree("two", "one")["l"], {"other": Var(floats(9), "model/three/k")}]}
+    assert not match(tree("one", "two"), longer).steps
 
 
 def test_rules_for_the_new_item_and_the_shift_leave_no_question():

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.alignment import sure_pairs
 from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, TensorSpec, format_path
 
@@ -23,9 +24,6 @@ _INDEX = re.compile(r"(?P<family>|layer-|layer_with_weights-)(?P<index>\d+)")
 
 Source: ``Functional._trackable_children`` in tf_keras ``engine/functional.py``.
 """
-
-_MOST_ALIGNED = 1000
-"""Longer lists are aligned only if they are equal: alignment is quadratic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ class _Lists:
         self.source = source
         self.target = target
         self.settled = settled
-        self.signatures = _Signatures()
+        self.signatures = Signatures()
 
     def doubts(
         self,
@@ -262,7 +260,7 @@ class _Lists:
         swappable = {label for group in renamed.values() if len(group) > 1 for label in group}
         if swappable:
             yield swappable, "has equal items whose names all changed: they may have changed order"
-        sure = _surely_diagonal(left, right)
+        sure = {number for number, other in sure_pairs(left, right) if number == other}
         # An item that is like none of the other side did not move but changed; its shapes say how.
         both = set(left) & set(right)
         unsure = {
@@ -301,7 +299,7 @@ def _families(edges: Mapping[str, int], *, counted: bool) -> dict[str, dict[str,
     return {family: {label: child for _, label, child in sorted(items)} for family, items in families.items()}
 
 
-class _Signatures:
+class Signatures:
     """A number for what an object is: the tensors it holds and, below each label, what its children are.
 
     Equal numbers mean equal structure, dtypes and shapes, across both graphs. Only the breadth-first
@@ -339,34 +337,27 @@ def _said(role: str, spec: TensorSpec) -> str:
     return str(spec) if role == VARIABLE_ROLE else spec.dtype.label
 
 
-def _surely_diagonal(left: Sequence[int], right: Sequence[int]) -> frozenset[int]:
-    """The positions whose items are aligned with each other in every longest alignment of two equal lengths."""
-    count = len(left)
-    if left == right:
-        return frozenset(range(count))
-    if count > _MOST_ALIGNED:
-        return frozenset()
-    # forward[i][j]: the longest alignment of left[:i] with right[:j]; backward: of left[i:] with right[j:].
-    forward = [[0] * (count + 1) for _ in range(count + 1)]
-    backward = [[0] * (count + 1) for _ in range(count + 1)]
-    for i in range(count):
-        for j in range(count):
-            equal = forward[i][j] + 1 if left[i] == right[j] else 0
-            forward[i + 1][j + 1] = max(equal, forward[i][j + 1], forward[i + 1][j])
-    for i in reversed(range(count)):
-        for j in reversed(range(count)):
-            equal = backward[i + 1][j + 1] + 1 if left[i] == right[j] else 0
-            backward[i][j] = max(equal, backward[i + 1][j], backward[i][j + 1])
-    best = forward[count][count]
-    sure = set()
-    for i in range(count):
-        partners = {
-            j for j in range(count) if left[i] == right[j] and forward[i][j] + 1 + backward[i + 1][j + 1] == best
-        }
-        can_be_left_out = any(forward[i][j] + backward[i + 1][j] == best for j in range(count + 1))
-        if partners == {i} and not can_be_left_out:
-            sure.add(i)
-    return frozenset(sure)
+def aligned_items(
+    source: ObjectGraph, target: ObjectGraph, doubt: Doubt, signatures: Signatures
+) -> Iterator[tuple[int, int]]:
+    """The items of a list whose indices changed that are each other whatever the best alignment of both.
+
+    Not those whose names, which people gave, stand at another item of the other side.
+    """
+    olds, news = (
+        [child for label, child in graph.nodes[number].children.items() if label in doubt.labels]
+        for graph, number in ((source, doubt.source), (target, doubt.target))
+    )
+    if len(olds) == len(news):
+        return
+    old_names, new_names = item_names(source, olds), item_names(target, news)
+    for i, j in sure_pairs(
+        [signatures.of(source, node) for node in olds], [signatures.of(target, node) for node in news]
+    ):
+        name = old_names[i]
+        given = name and not all(map(is_automatic, name))
+        if not (given and name in new_names and new_names[j] != name):
+            yield olds[i], news[j]
 
 
 def doubts_between(source: ObjectGraph, target: ObjectGraph, pairs: Iterable[tuple[int, int]]) -> Iterator[Doubt]:

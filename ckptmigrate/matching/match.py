@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.claims import Claim, read_claims
 from ckptmigrate.matching.draft import Draft
-from ckptmigrate.matching.exact import Doubt, ExactPairs, Settled, exact_pairs
+from ckptmigrate.matching.exact import Doubt, ExactPairs, Settled, Signatures, aligned_items, exact_pairs
 from ckptmigrate.matching.propose import Pair, pair_units
 from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
@@ -40,6 +40,7 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
         _take_claim(draft, claim)
     _keep_configs(draft)
     exact = _take_exact(draft)
+    _take_aligned(draft, exact)
     _take_units(draft, exact)
     _ask_about(draft, exact)
     take_slots(draft)
@@ -81,6 +82,32 @@ def _take_exact(draft: Draft) -> ExactPairs:
     for key in sorted(shared_keys):
         draft.equal(key, key, "same key; no object of the graph holds it")
     return exact
+
+
+def _take_aligned(draft: Draft, exact: ExactPairs) -> None:
+    """Of lists that changed length, the items that no alignment could take for others."""
+    signatures = Signatures()
+    for doubt in exact.doubts:
+        for pair in aligned_items(draft.source, draft.target, doubt, signatures):
+            where = f"`{draft.source.say(pair[0])}` and `{draft.target.say(pair[1])}`"
+            evidence = f"every best alignment of the two lists pairs {where}"
+            for s, t in _walk_alike(draft, *pair):
+                draft.objects.setdefault(t, s)
+                for role, source_key in draft.source.nodes[s].tensors.items():
+                    target_key = draft.target.nodes[t].tensors.get(role)
+                    if target_key is not None and target_key not in draft.steps and source_key not in draft.used:
+                        draft.used.add(source_key)
+                        draft.steps[target_key] = Step(target_key, (source_key,), (), "certain", 1.0, (evidence,))
+
+
+def _walk_alike(draft: Draft, s: int, t: int) -> Iterator[tuple[int, int]]:
+    """The pairs of nodes at and below two that have one structure."""
+    stack = [(s, t)]
+    while stack:
+        s, t = stack.pop()
+        yield s, t
+        twins = dict(draft.target.tree_children(t))
+        stack.extend((child, twins[label]) for label, child in draft.source.tree_children(s))
 
 
 def _take_units(draft: Draft, exact: ExactPairs) -> None:
