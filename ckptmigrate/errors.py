@@ -77,6 +77,10 @@ class RuleError(CkptMigrateError):
     """A rule that cannot be read, matches nothing, or contradicts another."""
 
 
+class VocabularyError(CkptMigrateError):
+    """A vocabulary file that cannot be read as one, or is not what it was."""
+
+
 class OperationError(CkptMigrateError):
     """An operation whose input or output has not the shape, dtype, or values that it needs."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -32,9 +32,11 @@ from ckptmigrate.ops import (
     Stack,
     Tile,
     Transpose,
+    Vocab,
     say_initial,
 )
 from ckptmigrate.spec import DType
+from ckptmigrate.vocabulary import Vocabulary
 
 
 class _UnreadableError(ValueError):
@@ -97,6 +99,13 @@ def _read_filling(value: object) -> Filling:
         return _read_initial(value)
     except _UnreadableError as error:
         raise _UnreadableError(f"mean, {{mean: {{stddev: ..., seed: ...}}}}, {error}") from None
+
+
+def _read_vocabulary(value: object) -> Vocabulary:
+    match value:
+        case {"path": str(path), "sha256": str(digest), "count": int(count), **rest} if not rest:
+            return Vocabulary(path, digest, count)
+    raise _UnreadableError("{path: ..., sha256: ..., count: how many tokens}")
 
 
 def _read_number(value: object) -> float:
@@ -164,6 +173,17 @@ _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[objec
     Tile.name: (Tile, {**_AXIS, "times": (_read_int, False)}),
     Repeat.name: (Repeat, {**_AXIS, "times": (_read_int, False)}),
     Resize.name: (Resize, {**_AXIS, "size": (_read_int_or_none, True), "fill": (_read_filling, True)}),
+    Vocab.name: (
+        Vocab,
+        {
+            **_AXIS,
+            "source": (_read_vocabulary, False),
+            "target": (_read_vocabulary, False),
+            "kept": (_read_int, False),
+            "fill": (_read_filling, True),
+            "offset": (_read_int, True),
+        },
+    ),
     Scale.name: (Scale, {"factor": (_read_number, False)}),
     Add.name: (Add, {"value": (_read_number, False)}),
     Average.name: (Average, {"weights": (_read_numbers_or_none, True)}),
@@ -179,10 +199,10 @@ def to_data(op: Op) -> dict[str, dict[str, Any]]:
         case Part(axis, index, sizes):
             whole = "target" if sizes is None else sizes
             arguments = {"axis": axis, "index": index, "parts" if isinstance(sizes, int) else "sizes": whole}
-        case Resize(axis, size, fill):
-            arguments = {"axis": axis, "size": size, "fill": fill if isinstance(fill, Mean) else say_initial(fill)}
         case _:
             arguments = {field.name: getattr(op, field.name) for field in fields(op)}
+    if isinstance(op, Resize | Vocab) and not isinstance(op.fill, Mean):
+        arguments["fill"] = say_initial(op.fill)
     arguments = {name: _plain(argument) for name, argument in arguments.items() if argument is not None}
     return {op.name: arguments}
 
@@ -192,6 +212,8 @@ def _plain(argument: object) -> object:
         return argument.label
     if isinstance(argument, Mean):
         return {"mean": {"stddev": argument.stddev, "seed": argument.seed}} if argument.stddev else "mean"
+    if isinstance(argument, Vocabulary):
+        return asdict(argument)
     return list(argument) if isinstance(argument, tuple) else argument
 
 

@@ -222,8 +222,8 @@ def read_all(prefix):
 
 
 def plan_between(source, target, rules="", **allowed):
-    """The plan from one prefix to another, with rules as YAML list items."""
-    rulebook = parse_rulebook("rules:\n" + rules) if rules else ()
+    """The plan from one prefix to another, with rules as YAML list items or as they were read."""
+    rulebook = parse_rulebook("rules:\n" + rules) if rules and isinstance(rules, str) else rules or ()
     with Bundle.open(source) as theirs, Bundle.open(target) as ours:
         matching = match_graphs(ObjectGraph.from_bundle(theirs), ObjectGraph.from_bundle(ours), rulebook)
         return make_plan(Endpoint.of(theirs), Endpoint.of(ours), matching, **allowed)

@@ -1,6 +1,9 @@
 """Tensors in memory, chains of operations that fit them, and what several tests do with both."""
 
+import hashlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -28,11 +31,13 @@ from ckptmigrate.ops import (
     Stack,
     Tile,
     Transpose,
+    Vocab,
     infer_chain,
     needs_template,
 )
 from ckptmigrate.spec import DType, TensorSpec
 from ckptmigrate.verify.reference import apply_reference
+from ckptmigrate.vocabulary import Vocabulary
 
 NUMBERS = [dtype for dtype in DType if dtype.itemsize_bytes and dtype.label == dtype.numpy_name]
 INT, FLOAT = DType.INT32, DType.FLOAT32
@@ -99,7 +104,27 @@ def error_of(kind, function, *args, **kwargs):
     return str(caught.value)
 
 
+_VOCABULARIES = tempfile.TemporaryDirectory(prefix="ckptmigrate-test-")
+
+
+def vocabulary(tokens):
+    """A vocabulary file of these tokens."""
+    content = "".join(f"{token}\n" for token in tokens).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(_VOCABULARIES.name, digest)
+    if not path.exists():
+        path.write_bytes(content)
+    return Vocabulary(str(path), digest, len(tokens))
+
+
+def vocab(axis, old, new, fill="template", offset=0):
+    """An operation that moves the rows of some tokens to where they are among others."""
+    return Vocab(axis, vocabulary(old), vocabulary(new), len({*old} & {*new}), fill, offset)
+
+
 # ---------------------------------------------------------------- strategies
+
+TOKENS = tuple("abcdefghi")
 
 shapes = st.lists(st.sampled_from([0, 1, 1, 2, 2, 3, 4, 6, 8]), max_size=4).map(tuple)
 
@@ -127,11 +152,11 @@ def selections(draw, spec):
     rank = len(spec.shape)
     axis = draw(st.integers(-rank, rank - 1))
     size = spec.shape[axis]
-    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat, Resize, Resize]))
+    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat, Resize, Resize, Resize]))
     if kind in (Pad, Tile, Repeat, Resize) and spec.num_elements > 400:
         kind = Slice
     if kind is Resize:
-        return Resize(axis, draw(st.integers(0, size + 3)), draw(fillings(spec, size)))
+        return draw(filled(axis, size, draw(fillings(spec, size))))
     if kind is Part:
         parts = draw(st.sampled_from([n for n in (1, 2, 3, 4) if size % n == 0]))
         ends = sorted(draw(st.lists(st.integers(0, size), max_size=3)))
@@ -155,6 +180,17 @@ def selections(draw, spec):
     return kind(axis, draw(st.integers(1, 3)))
 
 
+@st.composite
+def filled(draw, axis, size, fill):
+    """What may fill a part of an axis of so many."""
+    if draw(st.booleans()) or not 1 <= size <= len(TOKENS):
+        return Resize(axis, draw(st.integers(0, size + 3)), fill)
+    offset = draw(st.integers(0, min(size - 1, 2)))
+    old = draw(st.permutations(TOKENS))[: size - offset]
+    new = draw(st.permutations(TOKENS))[: draw(st.integers(1, len(TOKENS)))]
+    return vocab(axis, old, draw(st.sampled_from([new, draw(st.permutations(old))])), fill, offset)
+
+
 def fillings(spec, size):
     """What an axis of so many can be filled with in the middle of a chain."""
     means = st.sampled_from([Mean(), Mean(0.25, 3), Mean(0.5, 2**64 - 1)])
@@ -163,7 +199,7 @@ def fillings(spec, size):
 
 def calculates(op):
     """Whether an operation makes values that were not there, which may be odd ones."""
-    return isinstance(op, Scale | Add | Average) or (isinstance(op, Resize) and isinstance(op.fill, Mean))
+    return isinstance(op, Scale | Add | Average) or (isinstance(op, Resize | Vocab) and isinstance(op.fill, Mean))
 
 
 def is_inexact(dtype):
@@ -240,5 +276,5 @@ def chains(draw, max_size=6, *, several=True):
         (spec,) = op.infer((spec,))
     if spec.shape and draw(st.sampled_from([False, False, True])):
         axis = draw(st.integers(-len(spec.shape), len(spec.shape) - 1))
-        ops.append(Resize(axis, spec.shape[axis] + draw(st.integers(-1, 3)) * bool(spec.shape[axis]), "template"))
+        ops.append(draw(filled(axis, spec.shape[axis], "template")))
     return [InMemory(spec, draw_values(draw, spec, ops).reshape(spec.shape)) for spec in specs], tuple(ops)

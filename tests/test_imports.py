@@ -83,7 +83,7 @@ def test_help_imports_nothing_but_the_command_line(checkpoints):
 ORDER = (
     {"errors"},
     {"spec"},
-    {"dtypes", "noise", "bundle"},
+    {"dtypes", "noise", "vocabulary", "bundle"},
     {"graph", "ops"},
     {"notation"},
     {"rules"},

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 from builders import Legacy, Table, Var, adam, floats, graph_of, key_of, spec_of, write_tree
+from chains import vocab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptmigrate import match_graphs, parse_rulebook
+from ckptmigrate import Rule, match_graphs, parse_rulebook
 from ckptmigrate.errors import Problems, RuleError
 from ckptmigrate.graph import Node, ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
@@ -858,6 +859,13 @@ def test_what_is_new_in_a_variable_has_new_slots():
     ops = f"[{{resize: {{axis: 0, size: 4, fill: {fill}}}}}, {{transpose: }}]"
     steps = slot_steps(match(source, target, f"  - map: {{from: m/a, to: m/b, ops: {ops}}}\n"), target)
     assert {step.ops for step in steps.values()} == {(Resize(0, 4, 0), Transpose())}
+
+
+def test_rows_of_slots_go_with_their_tokens_and_new_ones_start_anew():
+    source, target = with_adam(a=floats(2)), with_adam(b=floats(3))
+    rule = Rule("map", (Pattern.parse("m/a"),), Pattern.parse("m/b"), (vocab(0, "ab", "bca", 7),))
+    found = match_graphs(graph_of(source), graph_of(target), (rule,))
+    assert {step.ops for step in slot_steps(found, target).values()} == {(vocab(0, "ab", "bca", "template"),)}
 
 
 def test_slots_of_another_dtype_are_cast_before_the_new_ones_fill_them():

@@ -32,12 +32,14 @@ from ckptmigrate.ops import (
     Stack,
     Tile,
     Transpose,
+    Vocab,
     close_chain,
     infer_chain,
     inverse_chain,
     needs_template,
 )
 from ckptmigrate.spec import DType, TensorSpec
+from ckptmigrate.vocabulary import Vocabulary
 
 # ---------------------------------------------------------------- specs, messages
 
@@ -302,6 +304,7 @@ def test_an_open_operation_is_no_step():
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(-3, 9)
 wholes = st.lists(whole).map(tuple)
+vocabularies = st.builds(Vocabulary, st.text(), st.text("0123456789abcdef"), whole)
 means = st.just(Mean()) | st.builds(Mean, st.floats(0, 9, exclude_min=True), st.integers(0, 2**64 - 1))
 
 
@@ -323,6 +326,7 @@ means = st.just(Mean()) | st.builds(Mean, st.floats(0, 9, exclude_min=True), st.
             st.builds(Tile, whole, whole),
             st.builds(Repeat, whole, whole),
             st.builds(Resize, whole, st.none() | whole, st.just("template") | numbers | means),
+            st.builds(Vocab, whole, vocabularies, vocabularies, whole, st.just("template") | numbers | means, whole),
             st.builds(Scale, numbers),
             st.builds(Add, numbers),
             st.builds(Average, st.none() | st.lists(numbers).map(tuple)),
@@ -384,6 +388,9 @@ def test_every_operation_has_one_written_form(data, op):
     assert from_data(to_data(op), "plan.json") == op
 
 
+PINNED = {"path": "/a/vocab.txt", "sha256": "0" * 64, "count": 3}
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -420,6 +427,11 @@ def test_every_operation_has_one_written_form(data, op):
         ({"average": {"weights": [1, "x"]}}, ["a list of finite numbers", "got [1, 'x']"]),
         ({"average": {"weights": 1}}, ["a list of finite numbers", "got 1"]),
         ({"gathre": {}}, ["Perhaps `gather`"]),
+        (
+            {"vocab": {"axis": 0, "source": "old.txt", "target": PINNED, "kept": 1}},
+            ["`source` cannot be read", "{path: ..., sha256: ..., count: how many tokens}", "got 'old.txt'"],
+        ),
+        ({"vocab": {"axis": 0, "source": PINNED, "target": {**PINNED, "x": 1}, "kept": 1}}, ["`target` cannot"]),
         (
             {"resize": {"axis": 0, "fill": "median"}},
             ["mean, {mean: {stddev: ..., seed: ...}}, template, zeros, ones, or a finite number", "got 'median'"],

@@ -6,6 +6,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 import yaml
+from chains import vocab
 
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Drop, Question, Step, Unmatched
@@ -56,6 +57,16 @@ GOOD_RULES = [
     "init: {to: a, with: 0.5}",
 ]
 
+PINNED = "{path: /a/old.txt, sha256: " + "a" * 64 + ", count: 3}"
+
+# These name files: what is in them is not the schema's.
+RULES_WITH_FILES = [
+    "vocab: {source: old.txt, target: new.txt, at: [{from: a, axis: 0}, {from: b, to: [c, d], axis: -1}]}",
+    "vocab: {source: old.txt, target: new.txt, fill: {mean: {stddev: 1}}, offset: 2, at: [{from: a, axis: 0}]}",
+    "map: {from: a, ops: [{vocab: {source: old.txt, target: new.txt, axis: 0, fill: ones}}]}",
+    f"map: {{from: a, ops: [{{vocab: {{source: {PINNED}, target: {PINNED}, kept: 2, axis: 0}}}}]}}",
+]
+
 BAD_RULES = [
     "renam: {from: a, to: b}",
     "rename: {from: a, to: b, perm: [1, 0]}",
@@ -75,6 +86,12 @@ BAD_RULES = [
     "average: {from: [a, b], to: c, axis: 0}",
     "tile: {from: a, axis: 0}",
     "resize: {from: a}",
+    "vocab: {source: old.txt, target: new.txt}",
+    "vocab: {source: old.txt, target: new.txt, at: []}",
+    "vocab: {source: old.txt, target: new.txt, at: [{from: a}]}",
+    "vocab: {source: old.txt, at: [{from: a, axis: 0}]}",
+    "vocab: {from: a, source: old.txt, target: new.txt, at: [{from: a, axis: 0}]}",
+    f"map: {{from: a, ops: [{{vocab: {{source: {PINNED}, target: 3, axis: 0}}}}]}}",
     "resize: {from: a, axis: 0, fill: median}",
     "resize: {from: a, axis: 0, fill: {mean: {seed: 1}}}",
     "resize: {from: a, axis: 0, fill: {mean: {stddev: 0}}}",
@@ -92,6 +109,14 @@ def rule_file(rule):
 @pytest.mark.parametrize("rule", GOOD_RULES)
 def test_a_rule_that_is_read_fits_the_schema(rule):
     assert parse_rulebook(rule_file(rule))
+    jsonschema.validate(yaml.safe_load(rule_file(rule)), schema("rules-1.json"))
+
+
+@pytest.mark.parametrize("rule", RULES_WITH_FILES)
+def test_a_rule_that_names_files_fits_the_schema(rule, tmp_path):
+    (tmp_path / "old.txt").write_text("a\nb\nc\n")
+    (tmp_path / "new.txt").write_text("b\nc\nd\n")
+    assert parse_rulebook(rule_file(rule), name=str(tmp_path / "rules.yaml"))
     jsonschema.validate(yaml.safe_load(rule_file(rule)), schema("rules-1.json"))
 
 
@@ -127,6 +152,7 @@ def test_a_plan_with_everything_in_it_fits_the_schema():
         (
             Step(a, (b,), (Transpose((1, 0)), Reshape((2, -1)), Cast(DType.BFLOAT16)), "rule", 1.0, ("said so",)),
             Step(b, (), (Fill("template"),), "initial", 1.0, ()),
+            Step(b, (b,), (vocab(0, "ab", "bc", 0, 1), vocab(0, "ab", "ba")), "rule", 1.0, ()),
             Step(b, (b,), (Resize(0, 3, 0.5), Resize(0, 4, Mean(0.1, 2)), Resize(0, 5)), "rule", 1.0, ()),
             Step(c, (), (Fill(0.5),), "initial", 1.0, ()),
         ),

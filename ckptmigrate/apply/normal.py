@@ -26,6 +26,7 @@ from ckptmigrate.ops import (
     Specs,
     Tile,
     Transpose,
+    Vocab,
     inverted_order,
 )
 from ckptmigrate.spec import TensorSpec
@@ -72,7 +73,7 @@ class Move:
         )
 
 
-_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat | Resize
+_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat | Resize | Vocab
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def normal_form(ops: Sequence[Op], specs: Specs) -> list[Step]:
                 selection = _selection(op, spec, specs[0])
                 if selection is None:
                     continue
-                if isinstance(selection, Pad | Resize):
+                if isinstance(selection, Pad | Resize | Vocab):
                     steps += elementwise
                     elementwise = []
                     constant = False
@@ -128,6 +129,8 @@ def _selection(op: Op, spec: TensorSpec, result: TensorSpec) -> _AlongAxis | Non
             return None if result == spec else Slice(axis, 0, size)
         case Part() | Slice() | Pad() | Tile() | Repeat() | Resize():
             return None if result == spec else op
+        case Vocab(_, source, target):
+            return None if source.sha256 == target.sha256 else op
         case _:
             return None
 

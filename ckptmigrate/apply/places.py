@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ckptmigrate.apply.boxes import AxisSource, Box, Shape, Source, cuts_of, extents, read_as, replaced, take
 from ckptmigrate.apply.elements import element_dtype
 from ckptmigrate.apply.normal import Along, Move
-from ckptmigrate.ops import Gather, Pad, Part, Repeat, Resize, Slice, Tile, inverted_order
+from ckptmigrate.ops import Gather, Pad, Part, Repeat, Resize, Slice, Tile, Vocab, inverted_order
 from ckptmigrate.spec import TensorSpec
+from ckptmigrate.vocabulary import rows_by_token
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -95,20 +96,35 @@ class Window(AxisSource):
 
 
 class Gathered(AxisSource):
-    """Some indices of an axis, in any order."""
+    """Some indices of an axis, in any order; where one is -1, what another tensor of the result's spec has there."""
 
-    __slots__ = ("full", "indices", "source")
+    __slots__ = ("filler", "full", "indices", "source")
 
-    def __init__(self, source: Source, shape: Shape, axis: int, indices: Sequence[int]) -> None:
+    def __init__(
+        self, source: Source, shape: Shape, axis: int, indices: Sequence[int] | Array, filler: Source | None = None
+    ) -> None:
         import numpy as np
 
         super().__init__(TensorSpec(source.spec.dtype, replaced(shape, axis, len(indices))), axis)
-        self.source, self.full, self.indices = source, shape[axis], np.array(indices, np.int64)
+        self.source, self.full, self.indices, self.filler = source, shape[axis], np.asarray(indices, np.int64), filler
 
     def read(self, box: Box, shape: Shape, axis: int) -> Array:
+        import numpy as np
+
         start, stop = box[axis]
-        seen = replaced(shape, axis, self.full)
-        return take(lambda region: self.source.read_box(region, seen), box, axis, self.indices[start:stop])
+        seen, indices = replaced(shape, axis, self.full), self.indices[start:stop]
+        there = indices >= 0
+        if self.filler is None or there.all():
+            return take(lambda region: self.source.read_box(region, seen), box, axis, indices)
+        filler = self.filler
+        new = take(lambda region: filler.read_box(region, shape), box, axis, start + np.flatnonzero(~there))
+        values = np.empty(extents(box), new.dtype)
+        rows = np.moveaxis(values, axis, 0)
+        rows[~there] = np.moveaxis(new, axis, 0)
+        if there.any():
+            old = take(lambda region: self.source.read_box(region, seen), box, axis, indices[there])
+            rows[there] = np.moveaxis(old, axis, 0)
+        return values
 
 
 class Repeated(AxisSource):
@@ -158,6 +174,8 @@ def along(source: Source, step: Along, filler: Source | None) -> Source:
         step: The operation, and the shape that it sees its source in.
         filler: For what is filled: a tensor of the result's spec with the values that new parts have.
     """
+    import numpy as np
+
     shape = step.shape
     spec = TensorSpec(source.spec.dtype, shape)
     axis = step.op.axis % len(shape)
@@ -176,6 +194,10 @@ def along(source: Source, step: Along, filler: Source | None) -> Source:
             return Joined([source, added], shape, axis, [old, new - old])
         case Gather(_, indices):
             return Gathered(source, shape, axis, indices)
+        case Vocab(_, old, new, _, _, offset):
+            tokens = rows_by_token(old, new)
+            rows = np.concatenate([np.arange(offset), np.where(tokens < 0, -1, tokens + offset)])
+            return Gathered(source, shape, axis, rows, filler)
         case Tile(_, times):
             return Repeated(source, shape, axis, times)
         case Repeat(_, times):

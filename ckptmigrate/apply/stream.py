@@ -36,6 +36,7 @@ from ckptmigrate.ops import (
     Scale,
     Specs,
     Stack,
+    Vocab,
     infer_chain,
     needs_template,
 )
@@ -152,7 +153,7 @@ def _region(source: Source, shape: Shape, box: Box) -> Source:
 
 
 def _filling(step: Along) -> Filling | None:
-    return step.op.fill if isinstance(step.op, Resize) else None
+    return step.op.fill if isinstance(step.op, Resize | Vocab) else None
 
 
 def _filler(step: Along, source: Source, template: Source | None, max_elements: int) -> Source | None:

@@ -30,11 +30,12 @@ from ckptmigrate.bundle import (
     slice_box,
     write_index,
 )
-from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, raise_all
+from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, VocabularyError, raise_all
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import infer_chain, needs_template
+from ckptmigrate.ops import Vocab, infer_chain, needs_template
 from ckptmigrate.plan import Endpoint, Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
+from ckptmigrate.vocabulary import check_unchanged
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -88,6 +89,7 @@ def apply_plan(
             [*_changed(plan.source, source, "source", where), *_changed(plan.target, target, "target", where)],
         )
         check_plan(plan, _specs(source), _specs(target), where=where)
+        raise_all(f"{where}: the plan cannot be applied", _changed_vocabularies(plan))
         _check_output(out, source, target, overwrite=overwrite)
         decided = lay_out(plan, source, target, layout)
         with _scratch(out) as scratch:
@@ -110,6 +112,21 @@ def _changed(end: Endpoint, bundle: Bundle, side: Side, where: str) -> Iterator[
             got=f"{_short(bundle.fingerprint)} (the files)",
             hint="Make the plan again",
         )
+
+
+def _changed_vocabularies(plan: Plan) -> Iterator[CkptMigrateError]:
+    vocabularies = (
+        vocabulary
+        for step in plan.steps
+        for op in step.ops
+        if isinstance(op, Vocab)
+        for vocabulary in (op.source, op.target)
+    )
+    for vocabulary in dict.fromkeys(vocabularies):
+        try:
+            check_unchanged(vocabulary)
+        except VocabularyError as error:
+            yield error
 
 
 def _short(fingerprint: str) -> str:

@@ -12,7 +12,7 @@ from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
 from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.result import Drop, Step
-from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Resize, Scale, infer_chain
+from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Resize, Scale, Vocab, infer_chain
 from ckptmigrate.spec import Key
 
 _ORDER_CONFIDENCE = 0.9
@@ -197,7 +197,7 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
         specs = infer_chain(moves, specs)
     if len(specs) == 1 and specs[0].shape == wanted.shape and specs[0].dtype != wanted.dtype:
         # Before what is filled with the target's values, which have the target's dtype.
-        at = len(moves) - isinstance(moves[-1] if moves else None, Resize)
+        at = len(moves) - isinstance(moves[-1] if moves else None, Resize | Vocab)
         moves, specs = (*moves[:at], Cast(wanted.dtype), *moves[at:]), (wanted,)
     if specs != (wanted,):
         got = ", ".join(map(str, specs))
@@ -232,11 +232,11 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
                 pass
             case Scale(factor):
                 moves.append(Scale(factor * factor if kind in _SECOND_MOMENTS else factor))
-            case Resize(axis, size, _):
-                moves.append(Resize(axis, size, 0))
+            case Resize() | Vocab():
+                moves.append(replace(operation, fill=0))
             case _:
                 moves.append(operation)
-    if moves and isinstance(moves[-1], Resize):
+    if moves and isinstance(moves[-1], Resize | Vocab):
         moves[-1] = replace(moves[-1], fill="template")
     return tuple(moves)
 

@@ -15,6 +15,7 @@ from ckptmigrate.ops.filling import Fill, Filling, Mean, Resize, say_initial
 from ckptmigrate.ops.fitting import Shape, Specs
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose, inverted_order
+from ckptmigrate.ops.vocab import Vocab
 
 __all__ = [
     "Add",
@@ -41,6 +42,7 @@ __all__ = [
     "Stack",
     "Tile",
     "Transpose",
+    "Vocab",
     "close_chain",
     "infer_chain",
     "inverse_chain",

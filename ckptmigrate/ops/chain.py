@@ -12,6 +12,7 @@ from ckptmigrate.ops.filling import Fill, Resize
 from ckptmigrate.ops.fitting import Specs, axis_of
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose
+from ckptmigrate.ops.vocab import Vocab
 from ckptmigrate.spec import TensorSpec
 
 Op: TypeAlias = (
@@ -30,6 +31,7 @@ Op: TypeAlias = (
     | Tile
     | Repeat
     | Resize
+    | Vocab
     | Scale
     | Add
     | Average
@@ -72,7 +74,7 @@ def needs_template(ops: Sequence[Op], specs: Specs) -> bool:
 
 
 def _takes_template(op: Op, specs: Specs) -> bool:
-    return isinstance(op, Resize) and op.fill == "template" and op.grows(specs[0])
+    return isinstance(op, Resize | Vocab) and op.fill == "template" and op.grows(specs[0])
 
 
 def inverse_chain(ops: Sequence[Op], specs: Specs) -> tuple[Op, ...]:
@@ -130,6 +132,10 @@ def close_chain(
             case Resize(axis, None, fill):
                 _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
                 closing = Resize(axis, wanted.shape[axis_of(op, wanted, axis)], fill)
+            case Vocab(axis):
+                if all(isinstance(other, Cast | Scale | Add) for other in rest):
+                    op.check_size(op.target, wanted, axis_of(op, wanted, axis), "target")
+                closing = op
             case _:
                 closing = op
         specs = closing.infer(specs)

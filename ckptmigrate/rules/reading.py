@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 from ckptmigrate import notation, ops
-from ckptmigrate.errors import CkptMigrateError, PathError, Problems, RuleError, raise_all
+from ckptmigrate.errors import CkptMigrateError, PathError, Problems, RuleError, VocabularyError, raise_all
 from ckptmigrate.rules.document import Reader, compose_yaml, not_too_deep, type_name
 from ckptmigrate.rules.rule import Kind, Rule, Rulebook
 from ckptmigrate.spec import Pattern
+from ckptmigrate.vocabulary import compare_vocabularies
 
 
 def read_rulebook(path: str | FilePath) -> Rulebook:
@@ -89,6 +91,7 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "tile": ("axis", "times"),
     "repeat": ("axis", "times"),
     "resize": ("axis", "size", "fill"),
+    "vocab": ("source", "target", "fill", "offset", "at"),
     "scale": ("factor",),
     "add": ("value",),
     "split": ("axis", "sizes"),
@@ -164,14 +167,12 @@ class _Reader(Reader):
             if body.id == "mapping":
                 self.complain(body, f"`{word}` without arguments", expected="`from` or `to`")
             return ()
+        if word == "vocab":
+            return self.vocab(fields, body)
         kind: Kind = word if word in ("drop", "init") else "map"  # type: ignore[assignment]  # narrowed by the test
         own = _RULE_ARGUMENTS[word]
         allowed = ("why", *own, *(("from",) if kind != "init" else ()), *(("to",) if kind != "drop" else ()))
-        for key, (key_node, _) in fields.items():
-            if key not in allowed:
-                self.complain(
-                    key_node, f"unknown word in `{word}`", expected=f"one of {', '.join(allowed)}", got=f"`{key}`"
-                )
+        self.check_words(word, fields, allowed)
         why = self.text(fields["why"][1]) if "why" in fields else ""
         place = self.place(body)
         nodes = {key: node for key, (_, node) in fields.items()}
@@ -186,6 +187,73 @@ class _Reader(Reader):
         if len(operations) != len(targets):
             return ()
         return [Rule(kind, sources, *made, why, place) for made in zip(targets, operations, strict=True)]
+
+    def check_words(self, word: str, fields: dict[str, tuple[Any, Any]], allowed: Sequence[str]) -> None:
+        for key, (key_node, _) in fields.items():
+            if key not in allowed:
+                self.complain(
+                    key_node, f"unknown word in `{word}`", expected=f"one of {', '.join(allowed)}", got=f"`{key}`"
+                )
+
+    def vocab(self, fields: dict[str, tuple[Any, Any]], body: Any) -> Sequence[Rule]:
+        """A rule for each variable that has the vocabulary along an axis."""
+        self.check_words("vocab", fields, ("why", *_RULE_ARGUMENTS["vocab"]))
+        why = self.text(fields["why"][1]) if "why" in fields else ""
+        if "at" not in fields:
+            self.complain(body, "`vocab` without `at`", expected="`at: [{from: a path, axis: 0}, ...]`")
+            return ()
+        entries = self.sequence(fields["at"][1], "a list of variables, each with its axis")
+        if not entries and fields["at"][1].id == "sequence":
+            self.complain(fields["at"][1], "an empty list", expected="a variable with its axis, or several")
+        with self.gathered():
+            given = {key: self.value(node) for key, (_, node) in fields.items() if key not in ("at", "why")}
+            moved = notation.from_data({"vocab": {"axis": 0, **self.compared(given, body)}}, self.place(body))
+            assert isinstance(moved, ops.Vocab)  # noqa: S101  # it has this name
+            return [rule for node in entries for rule in self.vocab_entry(node, moved, why)]
+        return ()
+
+    def vocab_entry(self, node: Any, moved: ops.Vocab, why: str) -> Sequence[Rule]:
+        fields = self.mapping(node, "a variable with its axis, e.g. `{from: a, axis: 0}`")
+        self.check_words("at", fields, ("from", "to", "axis"))
+        nodes = {key: value for key, (_, value) in fields.items()}
+        sources = self.sources(nodes.get("from"), "vocab", node)
+        targets = self.targets(nodes["to"], "vocab", sources, node) if "to" in nodes else sources
+        axis = self.value(nodes["axis"]) if "axis" in nodes else None
+        if not isinstance(axis, int) or isinstance(axis, bool):
+            got = "nothing" if axis is None else repr(axis)
+            self.complain(nodes.get("axis", node), "no axis", expected="`axis: an integer`", got=got)
+            return ()
+        operations = (replace(moved, axis=axis),)
+        return [Rule("map", sources, target, operations, why, self.place(node)) for target in targets]
+
+    def compared(self, arguments: dict[str, Any], node: Any) -> dict[str, Any]:
+        """The arguments of `vocab` with what is in the files that they name.
+
+        Raises:
+            RuleError: The files cannot be used; `Problems` if several things are wrong.
+        """
+        if "kept" in arguments:  # as plans have it
+            return arguments
+        place = self.place(node)
+        raise_all(
+            "the vocabularies cannot be used",
+            [
+                RuleError(f"vocab: no `{side}`", place, expected=f"`{side}: a file with one token a line`")
+                for side in ("source", "target")
+                if not isinstance(arguments.get(side), str)
+            ],
+        )
+        folder = FilePath(self.name).parent
+        try:
+            old, new, kept = compare_vocabularies(folder / arguments["source"], folder / arguments["target"])
+        except (VocabularyError, Problems) as error:
+            problems = error.problems if isinstance(error, Problems) else (error,)
+            told = [
+                RuleError(each.what, f"{place}, {each.where}", expected=each.expected, got=each.got, hint=each.hint)
+                for each in problems
+            ]
+            raise_all("the vocabularies cannot be used", told)
+        return {**arguments, "source": asdict(old), "target": asdict(new), "kept": kept}
 
     def sources(self, node: Any, word: str, body: Any) -> tuple[Pattern, ...]:
         """The patterns of `from`: a list for what joins several, else one."""
@@ -275,7 +343,10 @@ class _Reader(Reader):
         read: list[ops.Op] = []
         for node in self.sequence(own["ops"][1], "a list of operations"):
             with self.gathered():
-                read.append(notation.from_data(self.value(node), self.place(node)))
+                value = self.value(node)
+                if isinstance(value, dict) and isinstance(value.get("vocab"), dict):
+                    value = {"vocab": self.compared(value["vocab"], node)}
+                read.append(notation.from_data(value, self.place(node)))
         return tuple(read)
 
     def check_captures(self, source: Pattern, target: Pattern, node: Any) -> None:

@@ -12,11 +12,12 @@ from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.graph import ROOT, Node, ObjectGraph
 from ckptmigrate.graph.template import Factory, is_factory, say_factory, write_template
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import Fill, needs_template
+from ckptmigrate.ops import Fill, Vocab, needs_template
 from ckptmigrate.plan import Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, fits
 from ckptmigrate.verify.report import Check, Outcome, Report
 from ckptmigrate.verify.restored import compared_keys, not_restored
+from ckptmigrate.vocabulary import check_unchanged
 
 _SHOWN = 10
 """So many problems are told one by one; the rest are counted."""
@@ -252,10 +253,11 @@ def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle
 
     try:
         arrays = [source.read(key) for key in step.sources] or [target.read(step.target)]
-        needs = (
-            needs_template(step.ops, tuple(source.entries[key].spec for key in step.sources)) if step.sources else False
-        )
-        template = target.read(step.target) if needs else None
+        specs = tuple(source.entries[key].spec for key in step.sources) or (target.entries[step.target].spec,)
+        template = target.read(step.target) if needs_template(step.ops, specs) else None
+        for op in step.ops:
+            for vocabulary in (op.source, op.target) if isinstance(op, Vocab) else ():
+                check_unchanged(vocabulary)
         expected, got = apply_reference(step.ops, arrays, template), bundle.read(step.target)
     except CkptMigrateError as error:
         yield str(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import ml_dtypes
@@ -39,6 +40,7 @@ from ckptmigrate.ops import (
     Stack,
     Tile,
     Transpose,
+    Vocab,
 )
 from ckptmigrate.spec import DType
 
@@ -66,7 +68,7 @@ def apply_reference(ops: Sequence[Op], arrays: Sequence[Array], template: Array 
         case _:
             (array,) = arrays
     for op in ops:
-        array = _resize(op, array, template) if isinstance(op, Resize) else _apply(op, array)
+        array = _rows(op, array, template) if isinstance(op, Resize | Vocab) else _apply(op, array)
     return np.ascontiguousarray(array).reshape(array.shape)  # the former makes a vector of a scalar
 
 
@@ -107,11 +109,26 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
     return array
 
 
-def _resize(op: Resize, array: Array, template: Array | None) -> Array:
+def _rows(op: Resize | Vocab, array: Array, template: Array | None) -> Array:
+    """The rows of an axis in another order, some of them filled."""
     front = np.moveaxis(array, op.axis, 0)
-    size = front.shape[0] if op.size is None else op.size
-    new = _filling(op.fill, array, op.axis, size, template)[front.shape[0] :]
-    return np.moveaxis(np.concatenate([front[:size], new.astype(array.dtype)]), 0, op.axis)
+    match op:
+        case Resize():
+            origins = [row if row < len(front) else -1 for row in range(op.size or 0)]
+        case Vocab(_, source, target, _, _, offset):
+            old = {token: offset + row for row, token in enumerate(_tokens(source.path))}
+            origins = [*range(offset), *(old.get(token, -1) for token in _tokens(target.path))]
+    rows = np.array(origins, np.int64)
+    made = np.empty((len(rows), *front.shape[1:]), array.dtype)
+    made[rows >= 0] = front[rows[rows >= 0]]
+    if (rows < 0).any():
+        made[rows < 0] = _filling(op.fill, array, op.axis, len(rows), template)[rows < 0]
+    return np.moveaxis(made, 0, op.axis)
+
+
+def _tokens(path: str) -> list[str]:
+    text = Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    return text.removesuffix("\n").split("\n")
 
 
 def _filling(fill: Filling, array: Array, axis: int, size: int, template: Array | None) -> Array:
@@ -122,8 +139,6 @@ def _filling(fill: Filling, array: Array, axis: int, size: int, template: Array 
         case "template":
             return np.empty(shape, array.dtype) if template is None else np.moveaxis(template, axis, 0)
         case Mean(stddev, seed):
-            if size <= front.shape[0]:
-                return np.empty(shape, array.dtype)
             wide = np.broadcast_to(_mean(front, [1] * len(front)), shape)
             if stddev:
                 result = np.moveaxis(wide, 0, axis).shape
