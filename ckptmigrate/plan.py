@@ -22,7 +22,7 @@ from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import CkptMigrateError, OperationError, PlanError, raise_all
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching import Drop, Matching, Question, Status, Step, Unmatched, match_graphs
-from ckptmigrate.ops import Fill
+from ckptmigrate.ops import Fill, Part, Slice
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key, TensorSpec, fits
 
@@ -326,13 +326,13 @@ def _target_misfits(plan: Plan, target_specs: Mapping[Key, TensorSpec], where: s
 
 def _source_misfits(plan: Plan, source_specs: Mapping[Key, TensorSpec], where: str) -> Iterator[CkptMigrateError]:
     used = Counter(key for step in plan.steps for key in step.sources)
-    by_rule = Counter(key for step in plan.steps if step.status == "rule" for key in step.sources)
+    # Only a rule can say that a copy is meant. What takes a part is no copy.
+    meant = Counter(key for step in plan.steps if step.status == "rule" or _takes_part(step) for key in step.sources)
     dropped = {drop.source for drop in plan.dropped}
     open_sources = {item.key for item in plan.unmatched_source}
     open_sources.update(key for question in plan.ambiguous for key in question.sources)
     for key, count in used.items():
-        # Only a rule can say that a copy is meant.
-        if count > 1 and by_rule[key] < count:
+        if count > 1 and meant[key] < count:
             yield PlanError("source used twice", f"{where} `{key}`", expected="one step", got=f"{count} steps")
         if key in dropped:
             yield PlanError("source used and dropped", f"{where} `{key}`", expected="one of the two")
@@ -343,6 +343,10 @@ def _source_misfits(plan: Plan, source_specs: Mapping[Key, TensorSpec], where: s
             yield PlanError(
                 "source neither used nor dropped", f"{where} `{key}`", expected="a step, or an entry in `dropped`"
             )
+
+
+def _takes_part(step: Step) -> bool:
+    return any(isinstance(operation, Part | Slice) for operation in step.ops)
 
 
 def _step_misfits(

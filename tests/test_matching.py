@@ -884,3 +884,14 @@ def test_slots_of_an_average_start_anew_and_say_so():
     assert all(step.ops == (Fill("template"),) for step in slot_steps(found, target).values())
     assert all("the moments of an average are not known" in s.evidence[0] for s in slot_steps(found, target).values())
     assert len(found.dropped) == 4
+
+
+def test_a_name_that_two_variables_have_is_no_identity():
+    # Keras 3 calls the kernels of all layers of a model that is not functional by the model's name alone.
+    def tree(first, second):
+        return {"model": {at: {"kernel": Var(floats(4, 4), "net/kernel")} for at in (first, second)}}
+
+    found = match(tree("alpha", "beta"), tree("gamma", "delta"))
+    assert not found.steps
+    (question,) = found.questions
+    assert len(question.targets) == 2

@@ -1,10 +1,6 @@
-"""Partitioned variables of real TensorFlow: cut otherwise, put together, and with their slots."""
+"""Variables that a TensorFlow 1 partitioner cut: cut otherwise, put together, and with their slots."""
 
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,38 +92,3 @@ def test_slices_of_the_last_axis_are_operated_on_and_cut_along_the_first(tmp_pat
     expected = values(source)
     assert_equal_bytes(values(out), expected | {name: expected[name].T.copy() for name in moved})
     assert_equal_bytes(restored_by_saver(out, 4, shape=(6, ROWS)), values(out))
-
-
-# Parameter servers.
-
-
-def run_cluster(*arguments):
-    """A cluster of its own process: it connects the whole of TensorFlow to its servers, and never lets go."""
-    program = Path(__file__).with_name("parameter_servers.py")
-    run = subprocess.run(
-        [sys.executable, str(program), *map(str, arguments)],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
-
-
-@pytest.mark.parametrize("optimizer", ["legacy", "keras-2.11"])
-def test_a_variable_sharded_over_parameter_servers_is_sharded_over_others(tmp_path, optimizer):
-    source, target = str(tmp_path / "source"), str(tmp_path / "target")
-    run_cluster("save", source, optimizer, 2)
-    run_cluster("template", target, optimizer, 3)
-    plan = plan_between(source, target)
-    assert plan.is_complete
-    out = str(tmp_path / "out")
-    apply_plan(plan, out)
-    assert verify_checkpoint(out, target, plan=plan).passed
-    with Bundle.open(out) as made, Bundle.open(source) as theirs:
-        sharded = [key for key, entry in made.entries.items() if entry.slices]
-        assert len(sharded) == 6  # a kernel, a bias, and the two moments of each
-        for key in sharded:
-            assert (len(theirs.entries[key].slices), len(made.entries[key].slices)) == (2, 3)
-            assert made.read(key).tobytes() == theirs.read(key).tobytes()
-    run_cluster("restore", out, optimizer, 3, source)

@@ -236,6 +236,24 @@ class ObjectGraph:
             and (owner := value_of[slot.variable]) is not None
         }
 
+    def pieces(self, number: int) -> tuple[Key, ...]:
+        """The tensors that a variable is saved as: its own, or those of its parts below it; none if it is none.
+
+        A TF1 partitioner makes ``w/part_0``, ``w/part_1``, ... of a variable ``w``. A `Saver` saves them as slices
+        of ``w``, unless it is given them by their own names.
+
+        Source: ``PartitionedVariable`` in tensorflow/python/ops/variables.py.
+        """
+        node = self.nodes[number]
+        own = node.tensors.get(VARIABLE_ROLE)
+        if own is not None:
+            return (own,)
+        if self.kind == "object" or "part_0" not in node.children:
+            return ()
+        parts = [node.children.get(f"part_{index}") for index in range(len(node.children))]
+        keys = [None if part is None else self.nodes[part].tensors.get(VARIABLE_ROLE) for part in parts]
+        return tuple(key for key in keys if key is not None) if None not in keys else ()
+
     def child(self, number: int, label: str) -> int | None:
         """The node that the edge leads to, if there is such an edge."""
         return self.nodes[number].children.get(label)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ckptmigrate.errors import CkptMigrateError, OperationError, RuleError, raise_all
 from ckptmigrate.graph import ObjectGraph
+from ckptmigrate.matching.parts import are_cut_otherwise
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
 from ckptmigrate.ops import Op, Part, close_chain, infer_chain
 from ckptmigrate.rules import Rule, Rulebook
@@ -123,18 +124,26 @@ class Claims:
     ) -> dict[Key, list[Key]]:
         """The source keys that one of a rule's patterns leads from, by the target's key."""
         origins: dict[Key, list[Key]] = {}
-        led = set()
-        for s, t in sorted(pairs_matching(self.source, source_pattern, self.target, target_pattern)):
+        led: set[int] = set()
+        pairs = sorted(pairs_matching(self.source, source_pattern, self.target, target_pattern))
+        # A variable in parts has no tensor of its own, and part 1 of 4 is not part 1 of 3.
+        recut = (
+            [] if rule.operations else [(s, t) for s, t in pairs if are_cut_otherwise(self.source, s, self.target, t)]
+        )
+        in_parts = {key for _, t in recut for key in self.target.pieces(t)}
+        led.update(s for s, _ in recut)
+        for s, t in pairs:
             self.objects.setdefault(t, s)
             for role, source_key in self.source.nodes[s].tensors.items():
                 target_key = self.target.nodes[t].tensors.get(role)
-                if target_key is not None:
+                if target_key is not None and target_key not in in_parts:
                     origins.setdefault(target_key, []).append(source_key)
                     led.add(s)
-        matching = [s for s in nodes_matching(self.source, source_pattern) if self.source.nodes[s].tensors]
+        nodes = nodes_matching(self.source, source_pattern)
+        matching = [s for s in nodes if self.source.nodes[s].tensors or self.source.pieces(s)]
         if not matching:
             problems.append(_matches_nothing(rule, source_pattern, self.source, "source"))
-        elif not origins:
+        elif not led:
             example = self.source.say(min(matching))
             problems.append(
                 RuleError(

@@ -6,8 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
-from ckptmigrate.matching.result import Drop, Question, Step
+from ckptmigrate.matching.result import Drop, Question, Status, Step
 from ckptmigrate.spec import Key, fits
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why something leads somewhere: the status of the steps that it makes, how sure it is, and the evidence."""
+
+    status: Status
+    confidence: float
+    evidence: str
 
 
 @dataclass(slots=True)
@@ -26,6 +35,8 @@ class Draft:
         target_reasons: Why nothing leads to a tensor of the target, where it is known.
         questions: What a person has to answer.
         asked: The target's keys that wait for an answer.
+        source_apart: The source's keys of what is known to be something and does not fit: for rules to lead.
+        target_apart: The same of the target.
     """
 
     source: ObjectGraph
@@ -39,6 +50,8 @@ class Draft:
     target_reasons: dict[Key, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
     asked: set[Key] = field(default_factory=set)
+    source_apart: set[Key] = field(default_factory=set)
+    target_apart: set[Key] = field(default_factory=set)
 
     def step_of(self, number: int | None) -> Step | None:
         """The step that makes a target variable, by its node, if there is one."""
@@ -55,8 +68,13 @@ class Draft:
             reason = f"same path, other {word}: {spec} (source), {wanted} (target)"
             self.target_reasons[target_key] = self.source_reasons[source_key] = reason
             return
+        self.take(source_key, target_key, Grounds("exact", 1.0, evidence))
+
+    def take(self, source_key: Key, target_key: Key, grounds: Grounds) -> None:
+        """Make a target of a source as it is."""
         self.used.add(source_key)
-        self.steps[target_key] = Step(target_key, (source_key,), (), "exact", 1.0, (evidence,))
+        status, confidence = grounds.status, grounds.confidence
+        self.steps[target_key] = Step(target_key, (source_key,), (), status, confidence, (grounds.evidence,))
 
     def release(self, target_key: Key) -> None:
         """Take a step back: its target and its sources are free again."""

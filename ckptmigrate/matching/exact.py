@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.alignment import sure_pairs
+from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, TensorSpec, format_path
 
@@ -365,3 +366,23 @@ def doubts_between(source: ObjectGraph, target: ObjectGraph, pairs: Iterable[tup
     lists = _Lists(source, target, Settled())
     for s, t in pairs:
         yield from lists.doubts((s, t), dict(source.named_children(s)), dict(target.named_children(t)), {})
+
+
+def keys_in(graph: ObjectGraph, number: int, doubt: Doubt) -> list[Key]:
+    """The tensors of a list's doubtful items, but for slots."""
+    children = graph.nodes[number].children
+    return [
+        key
+        for label in doubt.labels
+        if label in children and children[label] not in graph.slot_nodes
+        for key in graph.keys_below(children[label])
+    ]
+
+
+def settled_by(draft: Draft) -> Settled:
+    """What rules have said so far."""
+    return Settled(
+        frozenset(draft.used | draft.dropped.keys()),
+        frozenset(draft.steps),
+        {source: step.target for step in draft.steps.values() for source in step.sources},
+    )

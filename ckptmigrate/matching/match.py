@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.claims import Claim, read_claims
-from ckptmigrate.matching.draft import Draft
-from ckptmigrate.matching.exact import Doubt, ExactPairs, Settled, Signatures, aligned_items, exact_pairs
+from ckptmigrate.matching.draft import Draft, Grounds
+from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
+from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
+from ckptmigrate.matching.parts import are_cut_otherwise, take_pieces
 from ckptmigrate.matching.propose import Pair, pair_units
 from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
@@ -39,10 +42,21 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
     for claim in claims.claims:
         _take_claim(draft, claim)
     _keep_configs(draft)
-    exact = _take_exact(draft)
-    _take_aligned(draft, exact)
-    _take_units(draft, exact)
-    _ask_about(draft, exact)
+    for t, s in claims.objects.items():
+        if are_cut_otherwise(source, s, target, t):
+            evidence = f"rules lead from `{source.say(s)}` to `{target.say(t)}`"
+            take_pieces(draft, source.pieces(s), target.pieces(t), Grounds("rule", 1.0, evidence))
+    if source.kind == target.kind:
+        exact = _take_exact(draft)
+        _take_aligned(draft, exact)
+        _take_units(draft, _keys_apart(source, exact, side="source"), _keys_apart(target, exact, side="target"))
+        _ask_about(draft, exact)
+    else:
+        take_full_names(draft)
+        take_names_as_paths(draft)
+        asked = {key for question in draft.questions for key in question.sources}
+        _take_units(draft, asked, draft.asked)
+    _take_unowned(draft)
     take_slots(draft)
     _start_save_counter(draft)
     _extend_questions_to_slots(draft)
@@ -64,24 +78,35 @@ def _take_claim(draft: Draft, claim: Claim) -> None:
 
 
 def _take_exact(draft: Draft) -> ExactPairs:
-    settled = Settled(
-        frozenset(draft.used | draft.dropped.keys()),
-        frozenset(draft.steps),
-        {source: step.target for step in draft.steps.values() for source in step.sources},
-    )
-    exact = exact_pairs(draft.source, draft.target, settled)
+    exact = exact_pairs(draft.source, draft.target, settled_by(draft))
+    in_parts = _take_parts(draft, exact)
     for s, t in exact.pairs.items():
         draft.objects.setdefault(t, s)
         if t in draft.target.slot_nodes or s in draft.source.slot_nodes:
             continue
         for role, source_key in draft.source.nodes[s].tensors.items():
             target_key = draft.target.nodes[t].tensors.get(role)
-            if target_key is not None:
+            if target_key is not None and target_key not in in_parts:
                 draft.equal(source_key, target_key, _same_path(draft.source.say(s), draft.target.say(t)))
+    return exact
+
+
+def _take_parts(draft: Draft, exact: ExactPairs) -> frozenset[Key]:
+    """Pair variables in parts that are cut otherwise; the tensors of those in the target."""
+    in_parts: set[Key] = set()
+    for s, t in exact.pairs.items():
+        if are_cut_otherwise(draft.source, s, draft.target, t):
+            sources, targets = draft.source.pieces(s), draft.target.pieces(t)
+            # Part 1 of 4 is not part 1 of 3, even where it has its shape.
+            in_parts.update(targets)
+            take_pieces(draft, sources, targets, Grounds("certain", 1.0, f"same name `{draft.target.say(t)}`"))
+    return frozenset(in_parts)
+
+
+def _take_unowned(draft: Draft) -> None:
     shared_keys = set(draft.source.unowned) & set(draft.target.unowned)
     for key in sorted(shared_keys):
         draft.equal(key, key, "same key; no object of the graph holds it")
-    return exact
 
 
 def _take_aligned(draft: Draft, exact: ExactPairs) -> None:
@@ -110,11 +135,11 @@ def _walk_alike(draft: Draft, s: int, t: int) -> Iterator[tuple[int, int]]:
         stack.extend((child, twins[label]) for label, child in draft.source.tree_children(s))
 
 
-def _take_units(draft: Draft, exact: ExactPairs) -> None:
-    """What leads where by structure, names and order, of what is left."""
+def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: AbstractSet[Key]) -> None:
+    """What leads where by structure, names and order, of what is left and not asked about already."""
     settled = (
-        draft.used | draft.dropped.keys() | _keys_apart(draft.source, exact, side="source"),
-        draft.steps.keys() | _keys_apart(draft.target, exact, side="target"),
+        draft.used | draft.dropped.keys() | draft.source_apart | source_apart,
+        draft.steps.keys() | draft.target_apart | target_apart,
     )
     sources, targets = (
         read_units(graph, {number for key, number in graph.node_of.items() if key in keys} | _scalars(graph))
@@ -149,7 +174,7 @@ def _keys_apart(graph: ObjectGraph, exact: ExactPairs, *, side: Literal["source"
     at = 0 if side == "source" else 1
     numbers = {number for tied in exact.tied for number in tied[at]}
     numbers.update(number for apart in exact.apart for number in (apart.sources, apart.targets)[at])
-    doubted = {key for doubt in exact.doubts for key in _keys_in(graph, (doubt.source, doubt.target)[at], doubt)}
+    doubted = {key for doubt in exact.doubts for key in keys_in(graph, (doubt.source, doubt.target)[at], doubt)}
     return doubted | {key for number in numbers for key in graph.nodes[number].tensors.values()}
 
 
@@ -167,9 +192,7 @@ def _same_path(source: str, target: str) -> str:
 def _ask_about(draft: Draft, exact: ExactPairs) -> None:
     """Turn what could not be decided into questions, where both sides have tensors that wait."""
     for doubt in exact.doubts:
-        draft.ask(
-            _keys_in(draft.source, doubt.source, doubt), _keys_in(draft.target, doubt.target, doubt), doubt.reason
-        )
+        draft.ask(keys_in(draft.source, doubt.source, doubt), keys_in(draft.target, doubt.target, doubt), doubt.reason)
     for sources, targets in exact.tied:
         draft.ask(
             [key for s in sorted(sources) for key in draft.source.nodes[s].tensors.values()],
@@ -276,13 +299,3 @@ def _slots_by_variable(graph: ObjectGraph, is_open: Callable[[Key], bool]) -> di
         if is_open(key):
             slots.setdefault(owner, []).append(key)
     return slots
-
-
-def _keys_in(graph: ObjectGraph, number: int, doubt: Doubt) -> list[Key]:
-    children = graph.nodes[number].children
-    return [
-        key
-        for label in doubt.labels
-        if label in children and children[label] not in graph.slot_nodes
-        for key in graph.keys_below(children[label])
-    ]

@@ -20,7 +20,7 @@ _AUTOMATIC = frozenset(
     group_query_attention gru gru_cell input input_layer layer_norm layer_normalization linear locally_connected1d
     locally_connected2d lstm lstm_cell mlp model multi_head_attention normalization p_re_lu prelu re_lu reshape
     rms_normalization rnn separable_conv1d separable_conv2d sequential simple_rnn simple_rnn_cell
-    spectral_normalization stacked_rnn_cells time_distributed unit_normalization variable Variable
+    spectral_normalization stacked_rnn_cells time_distributed unit_normalization variable Variable ShardedVariable
     """.split()  # noqa: SIM905  # a list of this many strings is no easier to read
 )
 """Names that nobody gave: those of the layers of Keras and Sonnet, in snake case, and TensorFlow's of a variable.

@@ -178,8 +178,9 @@ def _decide(
         judged = list(_judged(source, target, candidates))
     pairs: list[Pair] = []
     left: list[tuple[Unit, Unit]] = []
+    repeated = _repeated(source, candidates.sources) | _repeated(target, candidates.targets)
     for s, t, is_clear, evidence in judged:
-        blocks = _members(source, target, s, t)
+        blocks = _members(source, target, s, t, repeated)
         if blocks is None or not (is_clear or blocks.is_named or len(judged) == 1):
             left.append((s, t))
             continue
@@ -266,11 +267,21 @@ def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
 # The blocks of a unit.
 
 
-def _members(source: ObjectGraph, target: ObjectGraph, s: Unit, t: Unit) -> _Blocks | None:
+def _layer_names(graph: ObjectGraph, unit: Unit) -> list[str]:
+    """For each member, the full name of the layer that it is of."""
+    return [graph.nodes[member[0]].full_name.rpartition("/")[0] for member in unit.members]
+
+
+def _repeated(graph: ObjectGraph, units: Sequence[Unit]) -> frozenset[str]:
+    """The names that several candidates have, as those of a Keras 3 model that is no functional one: no identity."""
+    counts = Counter(name for unit in units for name in _layer_names(graph, unit))
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _members(source: ObjectGraph, target: ObjectGraph, s: Unit, t: Unit, repeated: frozenset[str]) -> _Blocks | None:
     """The target's unit with its members in the order of the source's; None if names and order contradict."""
-    olds = [source.nodes[member[0]].full_name.rpartition("/")[0] for member in s.members]
-    news = [target.nodes[member[0]].full_name.rpartition("/")[0] for member in t.members]
-    by_name = _by_given_names(olds, news)
+    olds, news = _layer_names(source, s), _layer_names(target, t)
+    by_name = _by_given_names(olds, news) if repeated.isdisjoint(olds) else None
     if by_name is not None:
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:

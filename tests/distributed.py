@@ -1,6 +1,8 @@
-"""A cluster of one worker and two parameter servers in one process, and a model whose variables it shards.
+"""Models under distribution strategies, each in a process of its own: a strategy configures all of TensorFlow.
 
-Run as a program: `parameter_servers.py save|template|restore PREFIX OPTIMIZER SHARDS [SOURCE]`.
+Run as a program: `distributed.py STRATEGY save|template|restore PREFIX OPTIMIZER [SOURCE]`, where the strategy is
+`servers-N` (a cluster of one worker and two parameter servers, which cuts each variable into N shards) or `mirrored`
+(two devices, each with a copy).
 """
 
 import os
@@ -24,8 +26,13 @@ def free_ports(count):
     return ports
 
 
-def strategy(shards):
-    """The strategy of a cluster that runs in this process, which cuts every variable into so many shards."""
+def mirrored():
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def parameter_servers(shards):
     jobs = {}
     for job, port in zip(SERVERS, free_ports(len(SERVERS)), strict=True):
         jobs.setdefault(job, []).append(f"localhost:{port}")
@@ -47,7 +54,9 @@ def build(optimizer_kind):
     else:
         optimizer = tf_keras.optimizers.Adam()
         optimizer.build(model.trainable_variables)
-    return tf.train.Checkpoint(model=model, optimizer=optimizer)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    assert checkpoint.save_counter is not None  # made when it is looked at
+    return checkpoint
 
 
 def variables_of(optimizer):
@@ -63,8 +72,9 @@ def assert_restored(checkpoint, source):
             assert np.array_equal(written.get_tensor(key), reader.get_tensor(key)), key
 
 
-def main(what, prefix, optimizer_kind, shards, source=""):
-    with strategy(int(shards)).scope():
+def main(strategy, what, prefix, optimizer_kind, source=""):
+    distributed = mirrored() if strategy == "mirrored" else parameter_servers(int(strategy.removeprefix("servers-")))
+    with distributed.scope():
         checkpoint = build(optimizer_kind)
         if what == "save":
             for variable in (*checkpoint.model.variables, *variables_of(checkpoint.optimizer)):
@@ -74,7 +84,8 @@ def main(what, prefix, optimizer_kind, shards, source=""):
             checkpoint.write(prefix)
         else:
             status = checkpoint.read(prefix)
-            if optimizer_kind != "legacy":  # there TensorFlow misses one of a slot's shards in its own checkpoint too
+            # Of a legacy optimizer's sharded slots TensorFlow misses a shard in its own checkpoints, too.
+            if optimizer_kind != "legacy" or strategy == "mirrored":
                 status.assert_existing_objects_matched()
                 status.assert_consumed()
             assert_restored(checkpoint, source)
