@@ -17,6 +17,7 @@ from operator import mul
 
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching.names import is_automatic
+from ckptmigrate.matching.tokens import weight_of
 from ckptmigrate.matching.units import List, Shape, Unit
 
 _MOST = 48
@@ -69,8 +70,14 @@ def pair_units(
     pairs: list[Pair] = []
     opens: list[Open] = []
     dull = _dull(sources) | _dull(targets)
-    for candidates in _components(sources, targets):
-        found, left = _decide(source, target, candidates, dull)
+    components = list(_components(sources, targets))
+    # Where everything has a twin, nothing went and nothing came: less evidence is needed than where much is left.
+    is_complete = (
+        all(len(each.sources) == len(each.targets) for each in components)
+        and sum(len(each.sources) for each in components) == len(sources) == len(targets)
+    )  # fmt: skip
+    for candidates in components:
+        found, left = _decide(source, target, candidates, dull, is_complete=is_complete)
         pairs.extend(found)
         if left is not None:
             opens.append(left)
@@ -167,13 +174,13 @@ def _best_assignment(scores: Sequence[Sequence[float | None]]) -> tuple[dict[int
 
 
 def _decide(
-    source: ObjectGraph, target: ObjectGraph, candidates: _Candidates, dull: frozenset[str]
+    source: ObjectGraph, target: ObjectGraph, candidates: _Candidates, dull: frozenset[str], *, is_complete: bool
 ) -> tuple[list[Pair], Open | None]:
     if len(candidates.sources) == len(candidates.targets) == 1:
         (s,), (t,) = candidates.sources, candidates.targets
         words = sorted((s.tokens & t.tokens) - dull)
         evidence = ["the only one of its shape and role", *([f"names: {', '.join(words)}"] if words else [])]
-        judged = [(s, t, bool(words), evidence)]
+        judged = [(s, t, weight_of(words) >= (0.5 if is_complete else _CLEAR), evidence)]
     else:
         judged = list(_judged(source, target, candidates))
     pairs: list[Pair] = []
@@ -356,20 +363,21 @@ def _ranks(numbers: Sequence[tuple[int, ...]]) -> list[int]:
 
 
 def _anchored(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs that only their shape speaks for are certain where their block is: the rest of it is paired with one other.
-
-    So many equal blocks are no chance.
-    """
-    sure: dict[tuple[int, ...], int] = {}
-    for pair in pairs:
-        if pair.is_certain and pair.source.counts:
-            sure[pair.source.counts] = sure.get(pair.source.counts, 0) + 1
+    """Pairs that only their shape speaks for are certain where the rest of their blocks is: so many are no chance."""
+    sure = {lists for pair in pairs if pair.is_certain and pair.source.counts for lists in _lists_of(pair)}
     return [
         replace(pair, is_certain=True, evidence=(*pair.evidence, "the rest of its blocks are paired"))
-        if not pair.is_certain and sure.get(pair.source.counts)
+        if not pair.is_certain and pair.source.counts and sure.intersection(_lists_of(pair))
         else pair
         for pair in pairs
     ]
+
+
+def _lists_of(pair: Pair) -> Iterator[tuple[List, List]]:
+    """The lists of the two sides that hold the blocks of a pair, each with each."""
+    for source_list, _ in pair.source.places[0]:
+        for target_list, _ in pair.target.places[0]:
+            yield source_list, target_list
 
 
 def _by_lists(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:

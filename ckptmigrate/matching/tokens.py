@@ -66,6 +66,20 @@ _EMPTY = frozenset({"model", "layer", "layers", "operations", "with", "weights",
 """Words that tell nothing apart."""
 
 
+_KINDS = frozenset(
+    """
+    activation add attention batch bidirectional block cell conv dense depthwise dropout embedding flatten gru input
+    kernel linear lstm mlp net norm output rnn separable sequential stack unit
+    """.split()  # noqa: SIM905  # a list of this many strings is no easier to read
+)
+"""Words that say what kind of thing something is: many are of one kind, so each says half as much as another."""
+
+
+def weight_of(words: Iterable[str]) -> float:
+    """How much it says that two things share these words."""
+    return sum(0.5 if word in _KINDS else 1.0 for word in words)
+
+
 def tokens_of(labels: Iterable[str]) -> Tokens:
     """The words of some labels, lower case, abbreviations spelled out; numbers are none.
 

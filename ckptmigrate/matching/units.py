@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.names import is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of
 from ckptmigrate.spec import TensorSpec
 
@@ -111,7 +112,9 @@ def _unit(
     specs = tuple((role, graph.specs[graph.nodes[first[role]].tensors[VARIABLE_ROLE]]) for role in roles)
     path = tree.path(first[roles[0]])
     name = graph.nodes[first[roles[0]]].full_name
-    words = tokens_of([*path, *name.split("/")])
+    # What a variable is to its layer is its role; the words are those of the layer, and those that people gave.
+    given = [segment for segment in name.split("/") if not is_automatic(segment)]
+    words = tokens_of([*path, *given] if roles == ("",) else [*path[:-1], *(given[:-1] or given)])
     return Unit(
         specs,
         tuple(tuple(variables[role] for role in roles) for _, variables in members),
