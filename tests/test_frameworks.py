@@ -12,8 +12,9 @@ import keras
 import models
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
-from models import Live
+from models import WIDTH, Live
 
 from ckptmigrate import (
     Bundle,
@@ -355,6 +356,14 @@ def test_slots_of_a_dropped_variable_that_is_like_another_are_not_dropped_silent
     assert all("likely" in unmatched.reason for unmatched in made.unmatched_source)
     migrate(tmp_path, old, new, rules, yes_proposed=True, drop_unused=True)
     assert_moved(new, old, {"kept": "kept"})
+
+
+def test_the_seeds_of_keras_3_layers_are_not_missed(tmp_path):
+    """Recurrent layers have them, no checkpoint holds them, and the model's list of layers says that it has them."""
+    model = keras.Sequential([keras.Input((3, WIDTH)), keras.layers.GRU(2)])
+    written = write_checkpoint(tf.train.Checkpoint(model=model), str(tmp_path / "t"), where="the model")
+    with Bundle.open(written.prefix) as bundle:
+        assert sum("_functional" in key for key in bundle.entries) == 3
 
 
 def test_layers_in_a_plain_list_of_a_keras_3_layer_fail_the_template_by_name(tmp_path):

@@ -158,6 +158,9 @@ def _variables(tracked: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """Each variable that a tracked model, module or optimizer says it has, once, with who says so."""
     seen: set[int] = set()
     for owner in tracked:
+        # A list or dict says what its items hold, and of Keras 3's layers their seeds too; they speak for themselves.
+        if any(kind.__name__ == "TrackableDataStructure" for kind in type(owner).__mro__):
+            continue
         try:
             # Keras: `weights` leaves out metrics and seeds, which no checkpoint is expected to hold.
             variables = list(getattr(owner, "weights", None) or getattr(owner, "variables", None) or ())
