@@ -114,7 +114,6 @@ def test_tensorforce_puts_nothing_into_another_variable(rules):
         assert is_of_an_optimizer_only(target) or source == tensorforce_origin(target)
 
 
-@pytest.mark.xfail(strict=False, reason="an optimizer that nothing pairs is paired with the last one of the source")
 def test_tensorforce_optimizers_are_not_taken_for_each_other():
     plan = plan_pair("tensorforce-1-20200530", "tensorforce-2-20200607")
     for target, source in moved(plan).items():

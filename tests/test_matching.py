@@ -300,6 +300,21 @@ def test_legacy_slots_follow_their_variable_too():
     }
 
 
+def test_optimizers_at_other_paths_are_told_by_the_variables_they_train():
+    def tree(first, second):
+        a, b = floats(2), floats(3)
+        return {
+            "m": {"a": a, "b": b},
+            first: Legacy({"iter": np.array(1)}, [("m", a, floats(2, start=5))]),
+            second: Legacy({"iter": np.array(2)}, [("m", b, floats(3, start=7))]),
+        }
+
+    found = steps_of(match(tree("one", "two"), tree("x", "y")))
+    assert found["m/a/.OPTIMIZER_SLOT/x/m"] == "m/a/.OPTIMIZER_SLOT/one/m"
+    assert found["m/b/.OPTIMIZER_SLOT/y/m"] == "m/b/.OPTIMIZER_SLOT/two/m"
+    assert (found["x/iter"], found["y/iter"]) == ("one/iter", "two/iter")
+
+
 def test_a_slot_with_a_shape_of_its_own_starts_anew_after_a_transpose():
     def tree(name):
         w = floats(3, 3)

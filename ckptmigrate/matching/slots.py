@@ -49,22 +49,52 @@ def take_slots(draft: Draft) -> None:
 
 
 def _optimizer_pairs(draft: Draft) -> Iterator[tuple[Optimizer, Optimizer]]:
-    """Optimizers that a rule or equal paths join; the only one of each side, where there is one.
+    """Optimizers that a rule or equal paths join, or that have slots of the same variables and no others.
 
     An optimizer within a `LossScaleOptimizer` is at the place of that as well as at its own.
     """
     theirs = [optimizer for optimizer in draft.source.optimizers if optimizer.algorithm != "loss-scale"]
     ours = [optimizer for optimizer in draft.target.optimizers if optimizer.algorithm != "loss-scale"]
-    at = {place: optimizer for optimizer in theirs for place in (optimizer.wrapper, optimizer.node)}
-    found = False
+    at = {place: optimizer for optimizer in theirs for place in _places(optimizer)}
+    pairs: dict[int, Optimizer] = {}
     for optimizer in ours:
-        places = (draft.objects.get(place) for place in (optimizer.node, optimizer.wrapper) if place is not None)
+        places = (draft.objects.get(place, -1) for place in _places(optimizer))
         other = next((at[place] for place in places if place in at), None)
         if other is not None:
-            found = True
+            pairs[optimizer.node] = other
+    if not pairs and len(theirs) == len(ours) == 1:
+        pairs[ours[0].node] = theirs[0]
+    free = [other for other in theirs if other not in pairs.values()]
+    alike = {
+        optimizer.node: [other for other in free if _share_variables(draft, other, optimizer)]
+        for optimizer in ours
+        if optimizer.node not in pairs
+    }
+    for node, others in alike.items():
+        if len(others) == 1 and sum(others[0] in rivals for rivals in alike.values()) == 1:
+            pairs[node] = others[0]
+    for optimizer in ours:
+        if optimizer.node in pairs:
+            other = pairs[optimizer.node]
             yield other.read_as(optimizer), optimizer.read_as(other)
-    if not found and len(theirs) == len(ours) == 1:
-        yield theirs[0].read_as(ours[0]), ours[0].read_as(theirs[0])
+
+
+def _places(optimizer: Optimizer) -> Iterator[int]:
+    yield optimizer.node
+    if optimizer.wrapper is not None:
+        yield optimizer.wrapper
+
+
+def _share_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> bool:
+    """Whether what one optimizer trains is what the other trains, and nothing of it is another's."""
+    old = {slot.variable for slot in theirs.slots}
+    new = {
+        draft.source.node_of.get(key)
+        for slot in ours.slots
+        if (step := draft.step_of(slot.variable)) is not None
+        for key in step.sources
+    }
+    return bool(new) and new <= old
 
 
 def _start_other(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
