@@ -71,7 +71,8 @@ def test_nothing_between_checkpoints_imports_a_slow_package(checkpoints, needed,
 
 def test_help_imports_nothing_but_the_command_line(checkpoints):
     modules = imported("--help", cwd=checkpoints)
-    assert {module for module in modules if module.startswith("ckptmigrate.")} == {
+    ours = {module for module in modules if module.startswith("ckptmigrate.")}
+    assert {module for module in ours if not module.startswith("ckptmigrate.cli.")} == {
         "ckptmigrate.cli",
         "ckptmigrate.errors",
     }

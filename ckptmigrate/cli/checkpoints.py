@@ -1,0 +1,167 @@
+"""The commands on checkpoints: look at them, write a template, apply a plan, prove what came out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ckptmigrate.cli.inputs import open_bundle, read_graph, read_plan
+from ckptmigrate.cli.options import JSON, OVERWRITE, examples
+from ckptmigrate.cli.outputs import patience, print_json, print_lines, progress, stdout_to_stderr, warn
+
+
+@click.command(epilog=examples("ckptmigrate inspect ckpts/run-12", "ckptmigrate inspect saved_model/ --json"))
+@click.argument("prefix")
+@JSON
+def inspect(prefix: str, *, as_json: bool) -> None:
+    """Show what a checkpoint holds: variables, shapes, optimizer state, data files."""
+    from ckptmigrate.report.text import bundle_lines, inspect_tree
+
+    with open_bundle(prefix) as bundle:
+        graph = read_graph(bundle)
+        if as_json:
+            from ckptmigrate.report.data import inspect_data
+
+            print_json(inspect_data(bundle, graph))
+            return
+        print_lines([inspect_tree(bundle, graph)])
+        print_lines(bundle_lines(bundle, graph))
+
+
+@click.command(epilog=examples("ckptmigrate diff ckpts/run-12 migrated/ckpt"))
+@click.argument("source")
+@click.argument("target")
+@JSON
+def diff(source: str, target: str, *, as_json: bool) -> None:
+    """Show what two checkpoints do not share: only here, only there, moved, reshaped."""
+    from ckptmigrate.matching import find_difference
+    from ckptmigrate.report.text import difference_lines
+
+    with open_bundle(source) as theirs, open_bundle(target) as ours:
+        source_graph, target_graph = read_graph(theirs), read_graph(ours)
+        found = find_difference(
+            source_graph,
+            target_graph,
+            {key: entry.crc32c for key, entry in theirs.entries.items()},
+            {key: entry.crc32c for key, entry in ours.entries.items()},
+        )
+        if as_json:
+            print_json(found)
+        else:
+            print_lines(difference_lines(found, source_graph, target_graph))
+
+
+@click.command(
+    epilog=examples(
+        "ckptmigrate template my.models:build --out templates/v2",
+        "ckptmigrate template src/model.py:make --out templates/v2",
+    )
+)
+@click.argument("factory", metavar="MODULE:FACTORY")
+@click.option("--out", required=True, metavar="PREFIX", help="Where the template is written.")
+@OVERWRITE
+@JSON
+def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
+    """Build a model and write its fresh checkpoint: the layout that a plan leads to."""
+    from ckptmigrate.graph.template import is_factory, write_template
+
+    if not is_factory(factory):
+        raise click.UsageError(f"{factory}: not MODULE:FACTORY, e.g. my.models:build or src/model.py:build")
+    with patience("building the model"), stdout_to_stderr():
+        written = write_template(factory, out, overwrite=overwrite)
+    warn(written.warnings)
+    with open_bundle(out) as bundle:
+        count = len(read_graph(bundle).specs)
+    if as_json:
+        print_json({"prefix": out, "tensors": count, "warnings": written.warnings})
+    else:
+        print_lines([f"{out}: {count} tensors"])
+
+
+@click.command(
+    epilog=examples(
+        "ckptmigrate apply plan.json --out migrated/ckpt",
+        "ckptmigrate apply plan.json --out /other/disk/ckpt --link copy",
+    )
+)
+@click.argument("plan_file", metavar="PLAN")
+@click.option("--out", required=True, metavar="PREFIX", help="The new checkpoint.")
+@click.option(
+    "--link",
+    type=click.Choice(["auto", "reflink", "hard", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How unchanged data files become the new checkpoint's; auto takes the first that works here.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "link", "compact"]),
+    default="auto",
+    show_default=True,
+    help="Link data files whole, or copy what is used of them; auto links if at least half is used.",
+)
+@OVERWRITE
+@JSON
+def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, as_json: bool) -> None:
+    """Write the checkpoint that a plan describes. Never imports tensorflow, never touches the source."""
+    from ckptmigrate.apply import apply_plan
+
+    made = read_plan(plan_file)
+    with progress("writing") as on_progress:
+        receipt = apply_plan(
+            made, out, where=plan_file, link=link, layout=layout, overwrite=overwrite, on_progress=on_progress
+        )
+    if as_json:
+        click.echo(receipt.to_json().decode())
+    else:
+        how = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
+        click.echo(f"{out}: {len(made.steps)} tensors in {len(receipt.shards)} data files ({how})")
+        click.echo(f"{out}.ckptmigrate.json: the receipt")
+
+
+@click.command(
+    epilog=examples(
+        "ckptmigrate verify migrated/ckpt --target my.models:build --plan plan.json",
+        "ckptmigrate verify migrated/ckpt --target templates/v2",
+    )
+)
+@click.argument("prefix")
+@click.option("--target", required=True, help="The new model, or a checkpoint of it.")
+@click.option("--plan", "plan_file", metavar="PLAN", help="The plan that it was made by: checks every tensor's origin.")
+@JSON
+def verify(prefix: str, target: str, *, plan_file: str | None, as_json: bool) -> None:
+    """Prove that a checkpoint is what a model asks for: structure, checksums, restore in TensorFlow."""
+    from ckptmigrate.bundle import find_prefix
+    from ckptmigrate.graph.template import is_factory
+    from ckptmigrate.report.text import report_lines
+    from ckptmigrate.verify import verify_checkpoint
+
+    made = None if plan_file is None else read_plan(plan_file)
+    with patience("verifying"), stdout_to_stderr():
+        report = verify_checkpoint(
+            find_prefix(prefix), target if is_factory(target) else find_prefix(target), plan=made
+        )
+    if as_json:
+        print_json(report.to_data())
+    else:
+        print_lines(report_lines(report))
+    raise click.exceptions.Exit(0 if report.passed else 1)
+
+
+@click.command(epilog=examples("ckptmigrate schema rules > rules.schema.json"))
+@click.argument("name", type=click.Choice(["plan", "rules"]))
+def schema(name: str) -> None:
+    """Print the JSON Schema of rule files or plans, for editors and programs."""
+    from importlib.resources import files
+
+    click.echo(files("ckptmigrate.schemas").joinpath(f"{name}-1.json").read_text(encoding="utf-8"), nl=False)
+
+
+@click.command(epilog=examples("ckptmigrate demo", "ckptmigrate demo --folder /tmp/demo"))
+@click.option("--folder", metavar="DIR", help="Where the files are left; a new temporary folder if not given.")
+def demo(folder: str | None) -> None:
+    """Migrate a real checkpoint, step by step: save, plan, apply, verify."""
+    from ckptmigrate.demo import run_demo
+
+    raise click.exceptions.Exit(run_demo(folder, click.echo))

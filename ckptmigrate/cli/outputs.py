@@ -1,0 +1,148 @@
+"""What commands print and write, and how they show that they go on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ckptmigrate.errors import NotACheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from ckptmigrate.bundle import Bundle
+
+_PATIENCE_S = 2.0
+"""What takes longer shows that it goes on."""
+
+
+def print_json(data: object) -> None:
+    """Print a value for programs."""
+    import msgspec
+
+    try:
+        text = msgspec.json.format(msgspec.json.encode(data), indent=1).decode()
+    except UnicodeEncodeError as error:
+        raise NotACheckpointError(
+            "a key is not UTF-8 text, and JSON holds no other", repr(error.object), hint="Leave out --json"
+        ) from error
+    click.echo(text)
+
+
+def print_lines(items: Iterable[object]) -> None:
+    """Print lines of rich markup, trees and tables for people."""
+    from rich.console import Console
+
+    # A pipe has no width: what reads it wants whole lines.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
+    for item in items:
+        console.print(item)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Say on stderr what is not an error."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file as a whole: a reader finds the old one or the new one."""
+    place = Path(path)
+    partial = place.parent / f".{place.name}.{os.getpid()}"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(place)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OutputError("cannot be written", path, got=str(error.strerror), hint="Choose another place") from error
+
+
+def refuse_to_replace_file(path: str) -> None:
+    """A plan replaces an earlier plan, and no other file: not the rules, a program, or a checkpoint's."""
+    place = Path(path)
+    # Of a place that cannot even be looked at, writing tells what is wrong. pathlib would raise here.
+    if os.path.isdir(place):  # noqa: PTH112
+        raise OutputError("a directory, not a file", path, hint=f"Write for example `{place / 'plan.json'}`")
+    if not os.path.exists(place):  # noqa: PTH110
+        return
+    head = b""
+    if place.is_file():
+        with suppress(OSError), place.open("rb") as file:
+            head = file.read(100)
+    if not (b'"schema"' in head and b"ckptmigrate.plan" in head):
+        raise OutputError("the file exists and is not a plan", path, hint="Name another place for the plan")
+
+
+def refuse_to_replace_bundle(prefix: str, bundle: Bundle) -> None:
+    """A checkpoint that is read is never written to, not even by a template that comes to have its name."""
+    from ckptmigrate.bundle import index_path
+
+    if os.path.realpath(index_path(prefix)) == os.path.realpath(index_path(bundle.prefix)):
+        raise OutputError("the template would replace the source", prefix, hint="Name another place for the plan")
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Keep what a model's code prints, or what it runs, apart from results, which a program may read."""
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say what is going on where the amount of work is not known, on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on a terminal, for what takes longer than people wait in silence."""
+    started = time.monotonic()
+    bar: Any = None
+    task: Any = None
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal bar, task
+        if bar is None:
+            if time.monotonic() - started < _PATIENCE_S or not sys.stderr.isatty():
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+            bar = Progress(
+                what,
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            bar.start()
+            task = bar.add_task(what, total=total_bytes)
+        bar.update(task, completed=done_bytes)
+
+    try:
+        yield on_progress
+    finally:
+        if bar is not None:
+            bar.stop()

@@ -1,0 +1,122 @@
+"""The command that plans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ckptmigrate.cli.inputs import open_bundle, open_target, pack_rules, read_graph, read_packs, read_plan
+from ckptmigrate.cli.options import JSON, examples
+from ckptmigrate.cli.outputs import print_lines, refuse_to_replace_bundle, refuse_to_replace_file, write_file
+
+if TYPE_CHECKING:
+    from ckptmigrate.graph import ObjectGraph
+    from ckptmigrate.plan import Plan
+
+
+@click.command(
+    epilog=examples(
+        "ckptmigrate plan ckpts/run-12 --target my.models:build --out plan.json",
+        "ckptmigrate plan ckpts/run-12 --target templates/v2 --rules rules.yaml --init-new --out plan.json",
+        "ckptmigrate plan bert_model.ckpt --target my.models:encoder --pack tf1-bert-to-model-garden --drop-unused",
+        "ckptmigrate plan migrated/ckpt --reverse plan.json --out back.json",
+    )
+)
+@click.argument("source", required=False)
+@click.option("--target", help="The new model, or a checkpoint of it.")
+@click.option(
+    "--reverse",
+    "reversed_file",
+    metavar="PLAN",
+    help="The way back of a plan, from SOURCE: what `apply` wrote, or what was trained on from it. Left out, SOURCE "
+    "is the plan's own target.",
+)
+@click.option("--rules", "rule_files", multiple=True, metavar="FILE", help="A rule file; may be given several times.")
+@click.option("--pack", "pack_names", multiple=True, metavar="NAME", help="A rule pack (`rules list`), or its file.")
+@click.option("--out", metavar="PLAN", help="Where the plan is written, e.g. plan.json.")
+@click.option("--init-new", is_flag=True, help="Targets that nothing leads to keep the template's values.")
+@click.option("--drop-unused", is_flag=True, help="Sources that lead nowhere are dropped, each listed.")
+@click.option(
+    "--yes-proposed",
+    is_flag=True,
+    help="Take what is proposed: steps that something speaks for but that are not certain, e.g. those of an "
+    "optimizer's slots whose variable only the usual order of variables tells.",
+)
+@JSON
+def plan(
+    source: str | None,
+    target: str | None,
+    *,
+    reversed_file: str | None,
+    rule_files: tuple[str, ...],
+    pack_names: tuple[str, ...],
+    out: str | None,
+    init_new: bool,
+    drop_unused: bool,
+    yes_proposed: bool,
+    as_json: bool,
+) -> None:
+    """Find what leads from a checkpoint to a new model, and write it down.
+
+    Without rules, only what is exact is decided. Exit status 1 if anything is left open. The template
+    of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
+    """
+    from ckptmigrate.matching import match_graphs
+    from ckptmigrate.plan import Endpoint, make_plan
+    from ckptmigrate.rules import read_rulebooks
+
+    if out is not None:
+        refuse_to_replace_file(out)
+    if reversed_file is not None:
+        if target is not None or rule_files or pack_names or init_new or drop_unused or yes_proposed:
+            raise click.UsageError("--reverse says it all: give SOURCE, --out and --json with it, and nothing else")
+        _plan_back(source, reversed_file, out, as_json=as_json)
+        return
+    if source is None or target is None:
+        raise click.UsageError("SOURCE and --target are needed (or --reverse PLAN)")
+    rulebook = read_rulebooks(rule_files)
+    packs = read_packs(pack_names)
+    with open_bundle(source) as theirs, open_target(target, out) as (ours, end):
+        if out is not None and end.factory:
+            refuse_to_replace_bundle(end.prefix, theirs)
+        source_graph, target_graph = read_graph(theirs), read_graph(ours)
+        rulebook = (*rulebook, *pack_rules(packs, source_graph, target_graph, rulebook))
+        made = make_plan(
+            Endpoint.of(theirs),
+            end,
+            match_graphs(source_graph, target_graph, rulebook),
+            init_new=init_new,
+            drop_unused=drop_unused,
+            yes_proposed=yes_proposed,
+        )
+        _put_out(made, source_graph, target_graph, out, as_json=as_json)
+    raise click.exceptions.Exit(0 if made.is_complete else 1)
+
+
+def _plan_back(source: str | None, plan_file: str, out: str | None, *, as_json: bool) -> None:
+    """Make the plan that undoes another."""
+    from ckptmigrate.reverse import reverse_plan
+
+    there = read_plan(plan_file)
+    with (
+        open_bundle(there.target.prefix if source is None else source) as theirs,
+        open_bundle(there.source.prefix) as ours,
+    ):
+        back = reverse_plan(there, theirs, ours, where=plan_file)
+        _put_out(back, read_graph(theirs), read_graph(ours), out, as_json=as_json)
+
+
+def _put_out(made: Plan, source: ObjectGraph, target: ObjectGraph, out: str | None, *, as_json: bool) -> None:
+    """Write a plan where it shall be, and show it."""
+    from ckptmigrate.report.text import plan_summary, plan_tree
+
+    text = made.to_json()
+    if out is not None:
+        write_file(out, text)
+    if as_json:
+        click.echo(text.decode())
+        return
+    print_lines([plan_tree(made, source, target), *plan_summary(made, source, target)])
+    if out is not None:
+        click.echo(f"written to {out}")
