@@ -1,0 +1,356 @@
+"""Seeded refactorings of synthetic models, with the truth by construction.
+
+`case` draws a model of one of many families as one of the frameworks would store it, changes it as people do, one
+to five changes on top of each other, and knows for every tensor of the result where its values have to come from.
+Nothing here looks at how the matcher works.
+
+**What cannot be decided** is a property of the two checkpoints and not of how they came about. A target is
+undecidable if another history of the same kinds of changes leads to the same two checkpoints and gives it other
+values, and neither names, nor structure, nor shapes make one of the two more than a guess:
+
+- ``twins``: things that look alike lost their names at the same time, so that nothing says which is which;
+- ``position``: an equal item went into a run of equal items of a list, or out of it;
+- ``number``: the same where the items are numbered attributes, or numbered names;
+- ``replaced``: one layer took the place of another of the same shape under a name that has nothing to do with the
+  old one; a layer that was renamed like that looks the same;
+- ``layout``: a fused kernel was cut or made; whether heads or projections come first is not in a checkpoint;
+- ``square``: kernels were transposed, and this one is square;
+- ``tied``: two variables became one, and only one of them can give the values.
+
+What a history hides completely (two equal items swapped, a path that was given to something else) is not made:
+there the two checkpoints are those of no change at all, and nobody can know better.
+"""
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from architectures import FAMILIES, Part, Weight, listed, look_of, model_of, parts_below, weights_below
+from changes import CHANGES
+from drafts import Draft, Thing, spread_list
+from layouts import Design, Laid, State, lay
+
+from ckptmigrate import ObjectGraph
+from ckptmigrate.ops import Op
+from ckptmigrate.spec import Key
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a target's values come from, in the order of the operation; no sources for what is new."""
+
+    sources: tuple[Key, ...] = ()
+    ops: tuple[Op, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source, a target, and the truth.
+
+    Attributes:
+        seed: What it was drawn from: `case(seed)` makes it again.
+        family: The model's.
+        styles: How source and target are stored.
+        refactorings: What was done, in order.
+        source: The graph of the source.
+        target: The graph of the target.
+        truth: Where each target tensor's values come from. What has no right answer (the hyperparameters of
+            another optimizer) is not in it.
+        undecidable: The targets for which there is no evidence on both sides, with the reason.
+    """
+
+    seed: int
+    family: str
+    styles: tuple[str, str]
+    refactorings: tuple[str, ...]
+    source: ObjectGraph
+    target: ObjectGraph
+    truth: Mapping[Key, Origin]
+    undecidable: Mapping[Key, str]
+
+
+def case(seed: int, only: Sequence[str] | None = None) -> Case:
+    """The case of a seed.
+
+    Args:
+        seed: Any number. Equal seeds make equal cases, on every machine and in every process.
+        only: The refactorings to apply, instead of those that the seed draws: to make a case smaller.
+    """
+    rng = random.Random(f"case {seed}")  # noqa: S311  # nothing is to be kept secret
+    family = rng.choice(list(FAMILIES))
+    source = _source(family, rng)
+    draft = Draft(source, _copied(source), rng)
+    wanted = rng.choice((1, 1, 2, 2, 3, 4, 5)) if only is None else len(only)
+    applied: list[str] = []
+    for name in _drawn(rng) if only is None else only:
+        # Each has random numbers of its own, so that a case with fewer of them is much the same.
+        draft.rng = random.Random(f"{name} {seed}")  # noqa: S311  # as above
+        if len(applied) < wanted and CHANGES[name][0](draft):
+            applied.append(name)
+    undecidable = {**_undecidable(draft), **draft.undecidable}
+    truth, hopeless = _truth(draft, lay(source), lay(draft.target), undecidable)
+    return Case(
+        seed,
+        family,
+        (_style(source), _style(draft.target)),
+        tuple(applied),
+        *(lay(design).graph for design in (source, draft.target)),
+        truth,
+        hopeless,
+    )
+
+
+def _drawn(rng: random.Random) -> list[str]:
+    """All changes in an order in which those that are common come early: the first that are possible are made."""
+    return sorted(CHANGES, key=lambda name: rng.random() ** (1 / CHANGES[name][1]), reverse=True)
+
+
+def _style(design: Design) -> str:
+    flow = any(model.form == "flow" for model in design.root.children.values())
+    return f"{design.framework}{' functional' if flow else ''}, {design.naming} names"
+
+
+# A source.
+
+
+def _source(family: str, rng: random.Random) -> Design:
+    root = model_of(family, rng)
+    styles = ("module", "keras2", "keras3", "functional2", "functional3", "tf1")
+    style = rng.choice(("module", "keras2") if family == "plain" else styles)
+    framework = {"functional2": "keras2", "functional3": "keras3"}.get(style, style)
+    naming = {
+        "module": ("none",),
+        "keras2": ("given", "auto"),
+        "keras3": ("auto", "none"),
+        "functional2": ("given", "auto"),
+        "functional3": ("given", "auto"),
+        "tf1": ("given",),
+    }[style]
+    design = Design(root, framework, rng.choice(naming), counted=framework != "tf1" and rng.random() < 0.3)
+    if style.startswith("functional"):
+        for keyword, model in root.children.items():
+            root.children[keyword] = _functional(model, rng, named=design.naming == "given")
+    elif style == "keras3":
+        _without_lists(root, rng)
+    elif design.naming == "given":
+        _name(root)
+    if style == "module" and rng.random() < 0.5:
+        design.roles = "short"
+    design.states = _states(design, rng)
+    if framework in ("keras2", "keras3"):
+        design.compiled = bool(design.states) and rng.random() < 0.4
+        design.bare = len(root.children) == 1 and rng.random() < 0.3
+    return design
+
+
+def _functional(model: Part, rng: random.Random, *, named: bool) -> Part:
+    """A model as one row of layers, as a functional model is stored."""
+    layers: list[Part] = []
+
+    def visit(part, path):
+        for label, child in part.children.items():
+            if isinstance(child, Weight):
+                continue
+            # A layer of the user's own holds variables itself.
+            if child.is_atomic or any(isinstance(inner, Weight) for inner in child.children.values()):
+                child.given = "_".join((*path, label)) if named else ""
+                child.after = rng.choice((0, 0, 1, 2))
+                layers.append(child)
+            else:
+                visit(child, (*path, label))
+
+    visit(model, ())
+    return listed("sequential" if rng.random() < 0.3 else "functional", layers, "flow")
+
+
+def _name(root: Part) -> None:
+    """Give every part the name of its attribute, and an item of a list its list's with its number."""
+    attributes = {part: label for _, label, part in parts_below(root)}
+    for holder, label, part in parts_below(root):
+        if holder is not None and holder is not root and part.form == "object" and part.kind != "einsum_dense":
+            part.given = f"{attributes[holder]}_._{label}" if holder.form == "list" else label
+
+
+def _without_lists(root: Part, rng: random.Random) -> None:
+    """Lists as numbered attributes: Keras 3 leaves lists of layers out of TensorFlow's checkpoints."""
+    base = rng.choice((0, 1))
+    for part in [part for _, _, part in parts_below(root) if part.form == "object"]:
+        for label in [
+            name for name, child in part.children.items() if isinstance(child, Part) and child.form == "list"
+        ]:
+            spread_list(part, label, f"{re.sub(r'(_list|s)$', '', label) or label}_", base)
+
+
+def _states(design: Design, rng: random.Random) -> tuple[State, ...]:
+    if rng.random() < 0.3:
+        return ()
+    generations = {
+        "module": ("keras-3", "keras-2.11", "legacy"),
+        "keras2": ("keras-2.11", "legacy"),
+        "keras3": ("keras-3",),
+        "tf1": ("tf1",),
+    }[design.framework]
+    generation, algorithm = rng.choice(generations), rng.choice(("adam", "adam", "sgd"))
+    keywords = list(design.root.children)
+    fitted = rng.random() < 0.5
+    if len(keywords) > 1 and design.framework != "tf1":
+        return tuple(
+            State(f"{name}_optimizer", (number,), generation, algorithm, fitted) for number, name in enumerate(keywords)
+        )
+    return (State("optimizer", tuple(range(len(keywords))), generation, algorithm, fitted),)
+
+
+def _copied(source: Design) -> Design:
+    """A target that is the source yet: every part and weight knows its origin."""
+    copies: dict[Thing, Thing] = {}
+
+    def copy(thing):
+        if thing not in copies:
+            if isinstance(thing, Weight):
+                copies[thing] = replace(thing, origin=(thing,), ops=())
+            else:
+                copies[thing] = made = replace(thing, children={}, origin=thing)
+                made.children.update((label, copy(child)) for label, child in thing.children.items())
+        return copies[thing]
+
+    return replace(source, root=copy(source.root))
+
+
+# What cannot be decided.
+
+
+def _undecidable(draft: Draft) -> dict[Weight, str]:
+    found: dict[Weight, str] = {}
+    for old, items, why in draft.sequences:
+        for item in _unplaced(draft, old, items):
+            found.update(dict.fromkeys(weights_below(item), why))
+    for old, items in draft.shuffled:
+        looks = [look_of(item) for item in old]
+        for item in items:
+            if looks.count(look_of(item.origin)) > 1 and not _is_named(draft, item):
+                found.update(dict.fromkeys(weights_below(item), "position"))
+    for thing, why in _unrecognized(draft):
+        found.update(dict.fromkeys([thing] if isinstance(thing, Weight) else weights_below(thing), why))
+    return found
+
+
+def _is_named(draft: Draft, part: Thing) -> bool:
+    """Whether a name that a person gave, and that is on both sides, says which part this is."""
+    return (
+        isinstance(part, Part)
+        and part.origin is not None
+        and draft.source.tells_names
+        and draft.target.tells_names
+        and bool(part.given)
+        and part.given == part.origin.given
+    )
+
+
+def _unplaced(draft: Draft, old: Sequence[Part], items: Sequence[Part]) -> list[Part]:
+    """The items of a row of which several could be the one that came or went."""
+    if _keeps_names(draft, items):
+        return []
+    left = [look_of(item) for item in old]
+    right = [look_of(item.origin or draft.alike.get(item) or item) for item in items]
+    partners = _partners(left, right)
+    return [item for item, could_be in zip(items, partners, strict=True) if len(could_be) > 1]
+
+
+def _keeps_names(draft: Draft, items: Sequence[Part]) -> bool:
+    """Whether every item that stayed has a name of its own still, so that names are no positions."""
+    stayed = [item for item in items if item.origin is not None]
+    return len({item.given for item in items}) == len(items) and all(_is_named(draft, item) for item in stayed)
+
+
+def _partners(left: Sequence[object], right: Sequence[object]) -> list[set[int | None]]:
+    """For each item on the right, what it is in any of the longest alignments; None where it may be new."""
+    rows, columns = len(left), len(right)
+    before = [[0] * (columns + 1) for _ in range(rows + 1)]
+    after = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for i in range(rows):
+        for j in range(columns):
+            grown = before[i][j] + (left[i] == right[j])
+            before[i + 1][j + 1] = max(grown, before[i][j + 1], before[i + 1][j])
+    for i in reversed(range(rows)):
+        for j in reversed(range(columns)):
+            grown = after[i + 1][j + 1] + (left[i] == right[j])
+            after[i][j] = max(grown, after[i + 1][j], after[i][j + 1])
+    best = before[rows][columns]
+    found: list[set[int | None]] = []
+    for j in range(columns):
+        partners: set[int | None] = {
+            i for i in range(rows) if left[i] == right[j] and before[i][j] + 1 + after[i + 1][j + 1] == best
+        }
+        if any(before[i][j] + after[i][j + 1] == best for i in range(rows + 1)):
+            partners.add(None)
+        found.append(partners)
+    return found
+
+
+def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
+    """What lost its name, or is new, where nothing else says which it is."""
+    homes: dict[Part | None, tuple[list[Thing], list[Part], list[Part]]] = {}
+    for number, things in enumerate((draft.opaque, draft.new, draft.gone)):
+        for thing, home in things.items():
+            if number or not _is_named(draft, thing):
+                homes.setdefault(home, ([], [], []))[number].append(thing)
+    for renamed, came, went in homes.values():
+        old_looks = [_look_before(thing) for thing in renamed]
+        other_looks = {*map(look_of, came), *map(look_of, went)}
+        few = sum(map(_is_small, renamed)) < _MANY
+        for thing, look in zip(renamed, old_looks, strict=True):
+            if old_looks.count(look) > 1:
+                yield thing, "twins"
+            elif look in other_looks or (_is_small(thing) and few):
+                yield thing, "replaced"
+        yield from ((thing, "replaced") for thing in came if look_of(thing) in {*old_looks, *map(look_of, went)})
+
+
+_MANY = 3
+"""So many layers of one object are not all thrown away, and others of their very shapes made."""
+
+
+def _look_before(thing: Thing) -> object:
+    if isinstance(thing, Weight):
+        return tuple(map(look_of, thing.origin))
+    return look_of(thing.origin or thing)
+
+
+def _is_small(thing: Thing) -> bool:
+    """Whether it is one layer or one variable: what is easily thrown away and made anew."""
+    return isinstance(thing, Weight) or thing.is_atomic or len(weights_below(thing)) < 3
+
+
+# The truth.
+
+
+def _truth(
+    draft: Draft, source: Laid, target: Laid, undecidable: Mapping[Weight, str]
+) -> tuple[dict[Key, Origin], dict[Key, str]]:
+    truth: dict[Key, Origin] = {}
+    hopeless: dict[Key, str] = {}
+    for weight, key in target.keys.items():
+        truth[key] = Origin(tuple(source.keys[origin] for origin in weight.origin), weight.ops)
+        if weight in undecidable:
+            hopeless[key] = undecidable[weight]
+    old = {state.keyword: number for number, state in enumerate(draft.source.states)}
+    for (number, kind, weight), key in target.slots.items():
+        state = draft.target.states[number]
+        same = old.get(state.keyword)
+        sources = () if same is None else tuple(source.slots.get((same, kind, w)) for w in weight.origin)
+        known = same is not None and draft.source.states[same].algorithm == state.algorithm
+        truth[key] = Origin(sources, weight.ops) if known and all(sources) else Origin()
+        # Another optimizer's slots start anew, whatever the variable is.
+        if weight in undecidable and known:
+            hopeless[key] = undecidable[weight]
+    for (number, name), key in target.scalars.items():
+        state = draft.target.states[number] if number >= 0 else None
+        same = number if state is None else old.get(state.keyword)
+        if same is None or (same, name) not in source.scalars:
+            if name == "save_counter":
+                truth[key] = Origin()
+            continue
+        if state is None or draft.source.states[same].algorithm == state.algorithm:
+            truth[key] = Origin((source.scalars[same, name],))
+    return dict(sorted(truth.items())), dict(sorted(hopeless.items()))
