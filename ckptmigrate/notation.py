@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ckptmigrate.dtypes import is_finite, is_number
 from ckptmigrate.errors import PathError, RuleError, raise_all
 from ckptmigrate.ops import (
+    GATE_ORDERS,
     Add,
     Average,
     Cast,
@@ -18,6 +19,7 @@ from ckptmigrate.ops import (
     ExpandDims,
     Fill,
     Filling,
+    Gates,
     Gather,
     Mean,
     Op,
@@ -108,6 +110,16 @@ def _read_vocabulary(value: object) -> Vocabulary:
     raise _UnreadableError("{path: ..., sha256: ..., count: how many tokens}")
 
 
+def _read_order(value: object) -> str:
+    if not isinstance(value, str) or not (value in GATE_ORDERS or (value.isalpha() and value.islower())):
+        raise _UnreadableError(f"a letter for each gate, such as ifco, or one of {', '.join(GATE_ORDERS)}")
+    return GATE_ORDERS.get(value, value)
+
+
+def _read_number_or_none(value: object) -> float | None:
+    return None if value is None else _read_number(value)
+
+
 def _read_number(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not is_finite(value):
         raise _UnreadableError("a finite number")
@@ -182,6 +194,15 @@ _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[objec
             "kept": (_read_int, False),
             "fill": (_read_filling, True),
             "offset": (_read_int, True),
+        },
+    ),
+    Gates.name: (
+        Gates,
+        {
+            **_AXIS,
+            "source": (_read_order, False),
+            "target": (_read_order, False),
+            "forget_bias": (_read_number_or_none, True),
         },
     ),
     Scale.name: (Scale, {"factor": (_read_number, False)}),

@@ -18,6 +18,7 @@ from ckptmigrate.ops import (
     Cast,
     Concat,
     ExpandDims,
+    Gates,
     Gather,
     Mean,
     Pad,
@@ -152,11 +153,13 @@ def selections(draw, spec):
     rank = len(spec.shape)
     axis = draw(st.integers(-rank, rank - 1))
     size = spec.shape[axis]
-    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat, Resize, Resize, Resize]))
+    kind = draw(st.sampled_from([Part, Part, Slice, Pad, Gather, Gather, Tile, Repeat, Resize, Resize, Resize, Gates]))
     if kind in (Pad, Tile, Repeat, Resize) and spec.num_elements > 400:
         kind = Slice
     if kind is Resize:
         return draw(filled(axis, size, draw(fillings(spec, size))))
+    if kind is Gates:
+        return draw(gates(spec, axis))
     if kind is Part:
         parts = draw(st.sampled_from([n for n in (1, 2, 3, 4) if size % n == 0]))
         ends = sorted(draw(st.lists(st.integers(0, size), max_size=3)))
@@ -181,6 +184,17 @@ def selections(draw, spec):
 
 
 @st.composite
+def gates(draw, spec, axis):
+    """Blocks of an axis in another order, with a forget bias where there can be one."""
+    letters = draw(
+        st.sampled_from([order for order in ("ifco", "zrh", "rz", "f") if spec.shape[axis] % len(order) == 0])
+    )
+    target = "".join(draw(st.permutations(letters)))
+    added = "f" in letters and len(spec.shape) == 1 and spec.dtype in FLOATS
+    return Gates(axis, letters, target, draw(st.sampled_from([None, 0.5])) if added else None)
+
+
+@st.composite
 def filled(draw, axis, size, fill):
     """What may fill a part of an axis of so many."""
     if draw(st.booleans()) or not 1 <= size <= len(TOKENS):
@@ -199,6 +213,8 @@ def fillings(spec, size):
 
 def calculates(op):
     """Whether an operation makes values that were not there, which may be odd ones."""
+    if isinstance(op, Gates):
+        return op.forget_bias is not None
     return isinstance(op, Scale | Add | Average) or (isinstance(op, Resize | Vocab) and isinstance(op.fill, Mean))
 
 

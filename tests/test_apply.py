@@ -92,6 +92,11 @@ OPERATIONS = {
         np.concatenate([MATRIX, -MATRIX[1:]]),
         "resize: {from: m/w, to: m/v, axis: 0}",
     ),
+    "gates": (
+        floats(8),
+        np.array([0, 1, 5, 6, 2, 3, 6, 7], np.float32),
+        "gates: {from: m/w, to: m/v, axis: 0, source: tf1_lstm, target: keras_lstm, forget_bias: 1}",
+    ),
     "scale": (MATRIX, MATRIX * 2, "scale: {from: m/w, to: m/v, factor: 2}"),
     "add": (MATRIX, MATRIX + 1, "add: {from: m/w, to: m/v, value: 1}"),
     "chain": (

@@ -15,7 +15,7 @@ from ckptmigrate import Rule, match_graphs, parse_rulebook
 from ckptmigrate.errors import Problems, RuleError
 from ckptmigrate.graph import Node, ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
-from ckptmigrate.ops import Cast, Concat, Fill, Part, Reshape, Resize, Scale, Transpose
+from ckptmigrate.ops import Cast, Concat, Fill, Gates, Part, Reshape, Resize, Scale, Transpose
 from ckptmigrate.spec import DType, Key, Pattern
 
 
@@ -890,6 +890,13 @@ def test_slots_of_another_dtype_are_cast_before_the_new_ones_fill_them():
         match(source, target, "  - map: {from: m/a, to: m/b, ops: [{cast: }, {resize: {axis: 0}}]}\n"), target
     )
     assert {step.ops for step in steps.values()} == {(Cast(DType.FLOAT64), Resize(0, 3, "template"))}
+
+
+def test_the_forget_bias_is_not_for_slots():
+    target = with_adam(b=floats(8))
+    rule = "  - gates: {from: m/a, to: m/b, axis: 0, source: icfo, target: ifco, forget_bias: 1}\n"
+    steps = slot_steps(match(with_adam(a=floats(8)), target, rule), target)
+    assert {step.ops for step in steps.values()} == {(Gates(0, "icfo", "ifco"),)}
 
 
 def test_slots_of_an_average_start_anew_and_say_so():

@@ -19,6 +19,7 @@ from ckptmigrate.ops import (
     Concat,
     ExpandDims,
     Fill,
+    Gates,
     Gather,
     Mean,
     Pad,
@@ -106,6 +107,18 @@ from ckptmigrate.vocabulary import Vocabulary
         (Resize(0, 5, Mean()), TensorSpec(INT, (4,)), ["filled with the mean", "no mean", "got int32[4]", "a number"]),
         (Resize(0, 5, Mean()), TensorSpec(FLOAT, (0, 2)), ["at least one of them along the axis"]),
         (Resize(0, 5, Mean(math.inf)), TensorSpec(FLOAT, (4,)), ["a finite number from 0", "got inf (stddev)"]),
+        (Gates(0, "ifco", "icf"), TensorSpec(FLOAT, (8,)), ["the same letters", "got ifco (source), icf (target)"]),
+        (Gates(0, "iff", "iff"), TensorSpec(FLOAT, (9,)), ["each once"]),
+        (Gates(0, "", ""), TensorSpec(FLOAT, (9,)), ["the same letters"]),
+        (Gates(-1, "zrh", "rzh"), TensorSpec(FLOAT, (2, 8)), ["a multiple of 3 (zrh)", "got 8 (axis -1 of source"]),
+        (Gates(0, "icfo", "ifco", 1), TensorSpec(FLOAT, (8, 4)), ["no bias of a forget gate", "Kernels get no"]),
+        (
+            Gates(0, "zrh", "rzh", 1),
+            TensorSpec(FLOAT, (3,)),
+            ["a vector with a block `f`", "got float32[3] (source), zrh"],
+        ),
+        (Gates(0, "icfo", "ifco", 1e39), TensorSpec(FLOAT, (4,)), ["that float32 holds", "got 1e+39 (forget_bias)"]),
+        (Gates(0, "icfo", "ifco", 1), TensorSpec(INT, (4,)), ["that int32 holds"]),
         (Scale(0.5), TensorSpec(INT, ()), ["the factor does not fit", "a whole number (source int32[])", "got 0.5"]),
         (Scale(1e39), TensorSpec(DType.FLOAT16, ()), ["a number that float32 holds", "got 1e+39"]),
         (Scale(math.inf), TensorSpec(DType.FLOAT64, ()), ["got inf"]),
@@ -134,7 +147,17 @@ def test_an_operation_that_does_not_fit_says_what_it_expected_and_what_it_got(op
 def test_an_operation_takes_one_tensor():
     spec = TensorSpec(FLOAT, ())
     ones = (Transpose(), Reshape(()), Cast(INT), Squeeze(()), ExpandDims(0), Fill(0.0), Part(0, 0, 1), Slice(0))
-    for op in (*ones, Pad(0), Gather(0, ()), Tile(0, 1), Repeat(0, 1), Resize(0, 1), Scale(1), Add(0)):
+    for op in (
+        *ones,
+        Pad(0),
+        Gather(0, ()),
+        Tile(0, 1),
+        Repeat(0, 1),
+        Resize(0, 1),
+        Gates(0, "a", "a"),
+        Scale(1),
+        Add(0),
+    ):
         assert "got 2 (float32[], float32[])" in error_of(OperationError, op.infer, (spec, spec))
         assert "got 0 (none)" in error_of(OperationError, op.infer, ())
 
@@ -200,6 +223,7 @@ def test_the_inverse_is_the_operation_that_a_person_would_write():
         (Repeat(0, 3), Gather(0, (0, 3))),
         (Resize(-1, 7), Slice(-1, 0, 3)),
         (Resize(0, 2), Slice(0, 0, 2)),
+        (Gates(-1, "abc", "cab"), Gates(-1, "cab", "abc")),
         (Scale(-0.25), Scale(-4.0)),
         (Scale(8), Scale(0.125)),
     ]:
@@ -219,6 +243,7 @@ def test_what_has_no_inverse_says_why():
         (Stack(0), "`unstack` leads back"),
         (Slice(0, 1), "cut off is lost"),
         (Resize(0, 1), "cut off is lost"),
+        (Gates(0, "fi", "if", 1.0), "float32 rounds the sum with the forget bias"),
         (Gather(0, (1, 1)), "1 of 2 indices are not taken"),
         (Scale(3), "float32 rounds the result"),
         (Scale(0), "rounds the result"),
@@ -304,6 +329,7 @@ def test_an_open_operation_is_no_step():
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(-3, 9)
 wholes = st.lists(whole).map(tuple)
+orders = st.text("abcdfiorz", min_size=1)
 vocabularies = st.builds(Vocabulary, st.text(), st.text("0123456789abcdef"), whole)
 means = st.just(Mean()) | st.builds(Mean, st.floats(0, 9, exclude_min=True), st.integers(0, 2**64 - 1))
 
@@ -326,6 +352,7 @@ means = st.just(Mean()) | st.builds(Mean, st.floats(0, 9, exclude_min=True), st.
             st.builds(Tile, whole, whole),
             st.builds(Repeat, whole, whole),
             st.builds(Resize, whole, st.none() | whole, st.just("template") | numbers | means),
+            st.builds(Gates, whole, orders, orders, st.none() | numbers),
             st.builds(Vocab, whole, vocabularies, vocabularies, whole, st.just("template") | numbers | means, whole),
             st.builds(Scale, numbers),
             st.builds(Add, numbers),
@@ -371,6 +398,9 @@ def test_an_operation_reads_back_as_it_was_written(op):
         ({"gather": {"axis": 1, "indices": [2, 0, 1]}}, Gather(1, (2, 0, 1))),
         ({"tile": {"axis": 0, "times": 2}}, Tile(0, 2)),
         ({"repeat": {"axis": 0, "times": 2}}, Repeat(0, 2)),
+        ({"gates": {"axis": 0, "source": "tf1_lstm", "target": "keras_lstm"}}, Gates(0, "icfo", "ifco")),
+        ({"gates": {"axis": 0, "source": "cudnn_gru", "target": "keras_gru"}}, Gates(0, "rzh", "zrh")),
+        ({"gates": {"axis": 0, "source": "rz", "target": "zr", "forget_bias": 1}}, Gates(0, "rz", "zr", 1)),
         ({"resize": {"axis": 0}}, Resize(0)),
         ({"resize": {"axis": 0, "size": 9, "fill": "template"}}, Resize(0, 9)),
         ({"resize": {"axis": 0, "size": 9, "fill": "ones"}}, Resize(0, 9, 1.0)),
@@ -427,6 +457,10 @@ PINNED = {"path": "/a/vocab.txt", "sha256": "0" * 64, "count": 3}
         ({"average": {"weights": [1, "x"]}}, ["a list of finite numbers", "got [1, 'x']"]),
         ({"average": {"weights": 1}}, ["a list of finite numbers", "got 1"]),
         ({"gathre": {}}, ["Perhaps `gather`"]),
+        (
+            {"gates": {"axis": 0, "source": "keras-lstm", "target": "ifco"}},
+            ["`source` cannot be read", "such as ifco, or one of keras_lstm, cudnn_lstm", "got 'keras-lstm'"],
+        ),
         (
             {"vocab": {"axis": 0, "source": "old.txt", "target": PINNED, "kept": 1}},
             ["`source` cannot be read", "{path: ..., sha256: ..., count: how many tokens}", "got 'old.txt'"],

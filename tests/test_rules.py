@@ -240,6 +240,19 @@ def test_a_split_is_a_part_for_each_target():
     assert joined.operations == (ops.Concat(0),)
 
 
+def test_a_split_among_operations_gives_each_target_its_part():
+    rules = parse_rulebook(
+        "rules: [map: {from: [a, b], to: [c, d], ops: [{concat: {axis: 1}}, {split: {axis: 0, sizes: [2, 3]}}]}]"
+    )
+    assert [rule.operations for rule in rules] == [(ops.Concat(1), ops.Part(0, at, (2, 3))) for at in (0, 1)]
+    needs = "a split needs a list in `to`, and there is one for each part"
+    for wrong in (
+        "map: {from: a, to: b, ops: [{split: {axis: 0}}]}",
+        "map: {from: a, to: [b, c], ops: [{split: {axis: 0}}, {split: {axis: 1}}]}",
+    ):
+        assert mistake(f"rules: [{wrong}]").what == needs
+
+
 def test_splits_joins_and_copies_survive_a_round_trip():
     text = """
 rules:
@@ -251,6 +264,9 @@ rules:
   - resize: {from: s, axis: 0}
   - resize: {from: t, axis: 0, size: 12, fill: {mean: {stddev: 0.5, seed: 3}}}
   - unstack: {from: both, to: [c, d], axis: 0}
+  - map: {from: [a1, a2], to: [b1, b2], ops: [{concat: {axis: 0}}, {split: {axis: 1, sizes: target}}, {cast: }]}
+  - map: {from: a3, to: [b3, b4], ops: [{squeeze: {axis: 0}}, {split: {axis: 0}}]}
+  - gates: {from: a4, axis: -1, source: tf1_lstm, target: keras_lstm}
   - concat: {from: [e, f], to: g, axis: 1}
   - average: {from: [h, i], to: j, weights: [1, 3]}
   - rename: {from: x, to: [y, z]}
@@ -259,4 +275,4 @@ rules:
     rules = parse_rulebook(text, name="r")
     again = parse_rulebook(format_rulebook(rules), name="r")
     assert [replace(rule, where="") for rule in again] == [replace(rule, where="") for rule in rules]
-    assert len({rule.where for rule in again}) == 12
+    assert len({rule.where for rule in again}) == 15

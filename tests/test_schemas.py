@@ -10,7 +10,7 @@ from chains import vocab
 
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Drop, Question, Step, Unmatched
-from ckptmigrate.ops import Cast, Fill, Mean, Part, Reshape, Resize, Transpose
+from ckptmigrate.ops import Cast, Fill, Gates, Mean, Part, Reshape, Resize, Transpose
 from ckptmigrate.plan import Endpoint, Plan
 from ckptmigrate.rules import parse_rulebook
 from ckptmigrate.rules.reading import _RULE_ARGUMENTS
@@ -39,6 +39,10 @@ GOOD_RULES = [
     "resize: {from: a, axis: -1, size: 1200, fill: zeros}",
     "resize: {from: a, axis: 0, fill: mean}",
     "map: {from: a, ops: [{resize: {axis: 0, size: 3, fill: {mean: {stddev: 0.02, seed: 7}}}}]}",
+    "gates: {from: a, axis: -1, source: tf1_lstm, target: ifco, forget_bias: 1}",
+    "map: {from: a, ops: [{gates: {axis: 0, source: rzh, target: keras_gru}}]}",
+    "map: {from: [a, b], to: [c, d], ops: [{concat: {axis: 1}}, {split: {axis: 0, sizes: target}}, {cast: }]}",
+    "map: {from: a, to: [c, d], ops: [{split: {axis: 0}}]}",
     "scale: {from: a, factor: 0.5}",
     "add: {from: a, value: -1}",
     "split: {from: 'b/{i}/qkv', to: ['b/{i}/q', 'b/{i}/k', 'b/{i}/v'], axis: -1}",
@@ -86,6 +90,9 @@ BAD_RULES = [
     "average: {from: [a, b], to: c, axis: 0}",
     "tile: {from: a, axis: 0}",
     "resize: {from: a}",
+    "gates: {from: a, axis: -1, source: keras}",
+    "gates: {from: a, axis: -1, source: IFCO, target: ifco}",
+    "map: {from: a, to: [c, d], ops: [{split: {sizes: [1, 2]}}]}",
     "vocab: {source: old.txt, target: new.txt}",
     "vocab: {source: old.txt, target: new.txt, at: []}",
     "vocab: {source: old.txt, target: new.txt, at: [{from: a}]}",
@@ -152,6 +159,7 @@ def test_a_plan_with_everything_in_it_fits_the_schema():
         (
             Step(a, (b,), (Transpose((1, 0)), Reshape((2, -1)), Cast(DType.BFLOAT16)), "rule", 1.0, ("said so",)),
             Step(b, (), (Fill("template"),), "initial", 1.0, ()),
+            Step(b, (b,), (Gates(0, "ab", "ba"), Gates(0, "ifco", "icfo", 1.0)), "rule", 1.0, ()),
             Step(b, (b,), (vocab(0, "ab", "bc", 0, 1), vocab(0, "ab", "ba")), "rule", 1.0, ()),
             Step(b, (b,), (Resize(0, 3, 0.5), Resize(0, 4, Mean(0.1, 2)), Resize(0, 5)), "rule", 1.0, ()),
             Step(c, (), (Fill(0.5),), "initial", 1.0, ()),

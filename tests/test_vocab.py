@@ -194,6 +194,13 @@ def test_a_vocabulary_that_changed_is_refused(files):
     assert message.count("new.txt") == 1
 
 
+def test_a_plan_that_was_edited_to_keep_more_or_fewer_is_refused(files):
+    source_file, target_file, _ = compare_vocabularies(*files("ab", "bc"))
+    for kept in (0, 2):
+        message = error_of(OperationError, run, [Vocab(0, source_file, target_file, kept, 0)], source([1, 2], FLOAT))
+        assert f"expected {kept} (plan), got 1 (files)" in message
+
+
 # Rules.
 
 RULE = """rules:

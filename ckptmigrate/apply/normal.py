@@ -14,6 +14,7 @@ from ckptmigrate.ops import (
     Cast,
     Elementwise,
     Fill,
+    Gates,
     Gather,
     Op,
     Pad,
@@ -73,7 +74,7 @@ class Move:
         )
 
 
-_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat | Resize | Vocab
+_AlongAxis: TypeAlias = Part | Slice | Pad | Gather | Tile | Repeat | Resize | Vocab | Gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ def normal_form(ops: Sequence[Op], specs: Specs) -> list[Step]:
     """What is left of a chain on one source when reshapes and identities are taken out, as few moves as can be.
 
     What computes elements commutes with what moves and selects them, and comes after it; only what
-    is filled in has to come after what does not hold for it. A reshape is only another way to see flat values.
+    is filled in, or added to a part, has to come after what does not hold for it. A reshape is only another
+    way to see flat values.
     """
     steps: list[Step] = []
     elementwise: list[Elementwise] = []
@@ -112,7 +114,7 @@ def normal_form(ops: Sequence[Op], specs: Specs) -> list[Step]:
                 selection = _selection(op, spec, specs[0])
                 if selection is None:
                     continue
-                if isinstance(selection, Pad | Resize | Vocab):
+                if _brings_values(selection):
                     steps += elementwise
                     elementwise = []
                     constant = False
@@ -129,10 +131,17 @@ def _selection(op: Op, spec: TensorSpec, result: TensorSpec) -> _AlongAxis | Non
             return None if result == spec else Slice(axis, 0, size)
         case Part() | Slice() | Pad() | Tile() | Repeat() | Resize():
             return None if result == spec else op
+        case Gates():
+            return None if op.is_identity else op
         case Vocab(_, source, target):
             return None if source.sha256 == target.sha256 else op
         case _:
             return None
+
+
+def _brings_values(op: _AlongAxis) -> bool:
+    """Whether there are values in its result that what was computed before does not hold for."""
+    return isinstance(op, Pad | Resize | Vocab) or (isinstance(op, Gates) and op.forget_bias is not None)
 
 
 def _add_transpose(steps: list[Step], spec: TensorSpec, perm: tuple[int, ...]) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ckptmigrate.apply.boxes import AxisSource, Box, Shape, Source, cuts_of, extents, read_as, replaced, take
+from ckptmigrate.apply.computed import Computed
 from ckptmigrate.apply.elements import element_dtype
 from ckptmigrate.apply.normal import Along, Move
-from ckptmigrate.ops import Gather, Pad, Part, Repeat, Resize, Slice, Tile, Vocab, inverted_order
+from ckptmigrate.errors import OperationError
+from ckptmigrate.ops import Add, Gates, Gather, Pad, Part, Repeat, Resize, Slice, Tile, Vocab, inverted_order
 from ckptmigrate.spec import TensorSpec
 from ckptmigrate.vocabulary import rows_by_token
 
@@ -166,16 +168,15 @@ class Joined(AxisSource):
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
 
 
-def along(source: Source, step: Along, filler: Source | None) -> Source:
+def along(source: Source, step: Along, filler: Source | None, max_elements: int) -> Source:
     """The source that an operation along an axis makes of another.
 
     Args:
         source: What it takes.
         step: The operation, and the shape that it sees its source in.
         filler: For what is filled: a tensor of the result's spec with the values that new parts have.
+        max_elements: How many elements are computed at a time.
     """
-    import numpy as np
-
     shape = step.shape
     spec = TensorSpec(source.spec.dtype, shape)
     axis = step.op.axis % len(shape)
@@ -194,11 +195,39 @@ def along(source: Source, step: Along, filler: Source | None) -> Source:
             return Joined([source, added], shape, axis, [old, new - old])
         case Gather(_, indices):
             return Gathered(source, shape, axis, indices)
-        case Vocab(_, old, new, _, _, offset):
-            tokens = rows_by_token(old, new)
-            rows = np.concatenate([np.arange(offset), np.where(tokens < 0, -1, tokens + offset)])
-            return Gathered(source, shape, axis, rows, filler)
+        case Vocab():
+            return Gathered(source, shape, axis, _rows(step.op), filler)
+        case Gates():
+            return _gates(source, step, step.op, max_elements)
         case Tile(_, times):
             return Repeated(source, shape, axis, times)
         case Repeat(_, times):
             return Repeated(source, shape, axis + 1, times)
+
+
+def _rows(op: Vocab) -> Array:
+    """Of each row of the result its row in the source, or -1."""
+    import numpy as np
+
+    tokens = rows_by_token(op.source, op.target)
+    kept = int((tokens >= 0).sum())
+    if kept != op.kept:
+        raise OperationError(
+            "the vocabularies have more or fewer tokens in common than the plan says",
+            op.describe(),
+            expected=f"{op.kept} (plan)",
+            got=f"{kept} (files)",
+            hint="Make the plan again",
+        )
+    return np.concatenate([np.arange(op.offset), np.where(tokens < 0, -1, tokens + op.offset)])
+
+
+def _gates(source: Source, step: Along, op: Gates, max_elements: int) -> Source:
+    axis, count = op.axis % len(step.shape), len(op.source)
+    size = step.shape[axis] // count
+    blocks: dict[str, Source] = {
+        letter: Window(source, step.shape, axis, at * size, (at + 1) * size) for at, letter in enumerate(op.source)
+    }
+    if op.forget_bias:
+        blocks["f"] = Computed(blocks["f"], (Add(op.forget_bias),), max_elements)
+    return Joined([blocks[letter] for letter in op.target], step.shape, axis, [size] * count)

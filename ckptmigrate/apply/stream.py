@@ -99,7 +99,7 @@ def compute(
             if isinstance(step, Move):
                 readable = Moved(readable, step)
             elif isinstance(step, Along):
-                readable = along(readable, step, _filler(step, readable, template, max_elements))
+                readable = along(readable, step, _filler(step, readable, template, max_elements), max_elements)
     if box is not None:
         readable = _region(readable, result.shape, box)
     return (values.reshape(-1) for values in read_whole(readable, max_elements))

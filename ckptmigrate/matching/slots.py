@@ -12,7 +12,7 @@ from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
 from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.result import Drop, Step
-from ckptmigrate.ops import Add, Average, Cast, Fill, Op, Resize, Scale, Vocab, infer_chain
+from ckptmigrate.ops import Add, Average, Cast, Fill, Gates, Op, Resize, Scale, Vocab, infer_chain
 from ckptmigrate.spec import Key
 
 _ORDER_CONFIDENCE = 0.9
@@ -262,6 +262,8 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
                 pass
             case Scale(factor):
                 moves.append(Scale(factor * factor if kind in _SECOND_MOMENTS else factor))
+            case Gates():
+                moves.append(replace(operation, forget_bias=None))
             case Resize() | Vocab():
                 moves.append(replace(operation, fill=0))
             case _:

@@ -13,11 +13,13 @@ from ckptmigrate.ops.chain import Op, close_chain, infer_chain, inverse_chain, n
 from ckptmigrate.ops.elementwise import Add, Cast, Elementwise, Scale
 from ckptmigrate.ops.filling import Fill, Filling, Mean, Resize, say_initial
 from ckptmigrate.ops.fitting import Shape, Specs
+from ckptmigrate.ops.gates import GATE_ORDERS, Gates
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose, inverted_order
 from ckptmigrate.ops.vocab import Vocab
 
 __all__ = [
+    "GATE_ORDERS",
     "Add",
     "Average",
     "Cast",
@@ -26,6 +28,7 @@ __all__ = [
     "ExpandDims",
     "Fill",
     "Filling",
+    "Gates",
     "Gather",
     "Mean",
     "Op",

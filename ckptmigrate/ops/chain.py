@@ -10,6 +10,7 @@ from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
 from ckptmigrate.ops.elementwise import Add, Cast, Scale
 from ckptmigrate.ops.filling import Fill, Resize
 from ckptmigrate.ops.fitting import Specs, axis_of
+from ckptmigrate.ops.gates import Gates
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose
 from ckptmigrate.ops.vocab import Vocab
@@ -32,11 +33,15 @@ Op: TypeAlias = (
     | Repeat
     | Resize
     | Vocab
+    | Gates
     | Scale
     | Add
     | Average
 )
 """Every operation there is. The union is closed: code that tells them apart is a ``match``."""
+
+
+_KEEPING_SHAPE = Cast | Scale | Add | Gates
 
 
 def infer_chain(ops: Sequence[Op], specs: Specs) -> Specs:
@@ -114,7 +119,7 @@ def close_chain(
         rest = ops[position + 1 :]
         match op:
             case Reshape(None):
-                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, _KEEPING_SHAPE)))
                 if wanted.num_elements != specs[0].num_elements:
                     raise OperationError(
                         "the target's shape does not hold the values",
@@ -127,13 +132,13 @@ def close_chain(
                 _check_kept(op, "dtype", (other for other in rest if isinstance(other, Cast)))
                 closing = Cast(wanted.dtype)
             case Part(axis, index, None):
-                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, _KEEPING_SHAPE)))
                 closing = Part(axis, index, tuple(part.shape[axis_of(op, part, axis)] for part in parts))
             case Resize(axis, None, fill):
-                _check_kept(op, "shape", (other for other in rest if not isinstance(other, Cast | Scale | Add)))
+                _check_kept(op, "shape", (other for other in rest if not isinstance(other, _KEEPING_SHAPE)))
                 closing = Resize(axis, wanted.shape[axis_of(op, wanted, axis)], fill)
             case Vocab(axis):
-                if all(isinstance(other, Cast | Scale | Add) for other in rest):
+                if all(isinstance(other, _KEEPING_SHAPE) for other in rest):
                     op.check_size(op.target, wanted, axis_of(op, wanted, axis), "target")
                 closing = op
             case _:

@@ -91,6 +91,7 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "tile": ("axis", "times"),
     "repeat": ("axis", "times"),
     "resize": ("axis", "size", "fill"),
+    "gates": ("axis", "source", "target", "forget_bias"),
     "vocab": ("source", "target", "fill", "offset", "at"),
     "scale": ("factor",),
     "add": ("value",),
@@ -320,34 +321,45 @@ class _Reader(Reader):
                 case "rename" | "drop":
                     return [()] * count
                 case "map":
-                    return [self.chain(own, body)] * count
+                    return self.chains(own, body, count)
                 case "split":
-                    parts = {} if "sizes" in arguments else {"parts": count}
-                    return [
-                        (notation.from_data({"part": {"index": index, **parts, **arguments}}, self.place(body)),)
-                        for index in range(count)
-                    ]
+                    return [(part,) for part in self.parts(arguments, body, count)]
                 case "unstack":
                     squeeze = notation.from_data({"squeeze": arguments}, self.place(body))
-                    rows = [{"part": {"index": index, "parts": count, **arguments}} for index in range(count)]
-                    return [(notation.from_data(row, self.place(body)), squeeze) for row in rows]
+                    return [(part, squeeze) for part in self.parts(arguments, body, count)]
                 case _:
                     return [(notation.from_data({word: arguments}, self.place(body)),)] * count
         return ()
 
-    def chain(self, own: dict[str, tuple[Any, Any]], body: Any) -> tuple[ops.Op, ...]:
-        """The operations that `map` lists."""
+    def chains(self, own: dict[str, tuple[Any, Any]], body: Any, count: int) -> Sequence[tuple[ops.Op, ...]]:
+        """The operations that `map` lists, for each of so many targets."""
         if "ops" not in own:
             self.complain(body, "`map` without `ops`", expected="`ops: [...]`")
             return ()
-        read: list[ops.Op] = []
+        read: list[Sequence[ops.Op]] = []
+        splits = 0
         for node in self.sequence(own["ops"][1], "a list of operations"):
             with self.gathered():
                 value = self.value(node)
-                if isinstance(value, dict) and isinstance(value.get("vocab"), dict):
-                    value = {"vocab": self.compared(value["vocab"], node)}
-                read.append(notation.from_data(value, self.place(node)))
-        return tuple(read)
+                match value:
+                    case {"vocab": dict(arguments), **rest} if not rest:
+                        value = {"vocab": self.compared(arguments, node)}
+                    case {"split": dict(arguments), **rest} if not rest:
+                        splits += 1
+                        if splits > 1 or count < 2:
+                            self.complain(node, "a split needs a list in `to`, and there is one for each part")
+                        read.append(self.parts(arguments, node, count))
+                        continue
+                read.append([notation.from_data(value, self.place(node))] * count)
+        return list(zip(*read, strict=True)) if read else [()] * count
+
+    def parts(self, arguments: dict[Any, Any], node: Any, count: int) -> Sequence[ops.Op]:
+        """The part of a split that each of so many targets gets."""
+        whole = {} if "sizes" in arguments else {"parts": count}
+        return [
+            notation.from_data({"part": {"index": index, **whole, **arguments}}, self.place(node))
+            for index in range(count)
+        ]
 
     def check_captures(self, source: Pattern, target: Pattern, node: Any) -> None:
         """A target's holes have to be filled by its source's, in the same order around each ``**``."""

@@ -38,11 +38,18 @@ def _continues(statement: list[Rule], rule: Rule) -> bool:
     first = statement[0]
     if first.kind != "map" or rule != replace(first, target=rule.target, operations=rule.operations):
         return False
-    match first.operations, rule.operations:
-        case (ops.Part(index=0) as part, *rest), (ops.Part() as other, *others):
-            return other == replace(part, index=len(statement)) and rest == others
-        case operations, others:
-            return operations == others
+    return first.operations == rule.operations or _split_at(first, rule, len(statement)) is not None
+
+
+def _split_at(first: Rule, other: Rule, index: int) -> int | None:
+    """Where the operations of a split's rules differ: each takes another part there."""
+    pairs = zip(first.operations, other.operations, strict=False)
+    differing = [at for at, (one, another) in enumerate(pairs) if one != another]
+    if len(differing) != 1 or len(first.operations) != len(other.operations):
+        return None
+    part, wanted = first.operations[differing[0]], other.operations[differing[0]]
+    is_part = isinstance(part, ops.Part) and part.index == 0 and wanted == replace(part, index=index)
+    return differing[0] if is_part else None
 
 
 def _statement_data(statement: list[Rule]) -> dict[str, Any]:
@@ -50,11 +57,18 @@ def _statement_data(statement: list[Rule]) -> dict[str, Any]:
     if len(statement) == 1:
         return first.to_data()
     targets = [str(rule.target) for rule in statement]
-    match first.operations:
-        case (ops.Part(axis, 0, sizes), *rest) if rest in ([], [ops.Squeeze((axis,))]):
-            given = {} if isinstance(sizes, int) else {"sizes": "target" if sizes is None else list(sizes)}
-            why = {"why": first.why} if first.why else {}
-            word = "unstack" if rest else "split"
-            return {word: {"from": str(first.sources[0]), "to": targets, "axis": axis, **given, **why}}
-    ((word, arguments),) = first.to_data().items()
-    return {word: {**arguments, "to": targets}}
+    at = _split_at(first, statement[1], 1)
+    part = None if at is None else first.operations[at]
+    if at is None or not isinstance(part, ops.Part):
+        ((word, arguments),) = first.to_data().items()
+        return {word: {**arguments, "to": targets}}
+    split: dict[str, Any] = {"axis": part.axis}
+    if not isinstance(part.sizes, int):
+        split["sizes"] = "target" if part.sizes is None else list(part.sizes)
+    others = (*first.operations[:at], *first.operations[at + 1 :])
+    if at == 0 and len(first.sources) == 1 and others in ((), (ops.Squeeze((part.axis,)),)):
+        why = {"why": first.why} if first.why else {}
+        return {"unstack" if others else "split": {"from": str(first.sources[0]), "to": targets, **split, **why}}
+    arguments = first.to_data()["map"]
+    arguments["ops"][at] = {"split": split}
+    return {"map": {**arguments, "to": targets}}

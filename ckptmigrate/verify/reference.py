@@ -26,6 +26,7 @@ from ckptmigrate.ops import (
     ExpandDims,
     Fill,
     Filling,
+    Gates,
     Gather,
     Mean,
     Op,
@@ -100,6 +101,11 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
             array = np.moveaxis(np.concatenate([ends[0], front, ends[1]]), 0, axis)
         case Gather(axis, indices):
             array = np.take(array, np.array(indices, np.int64), axis)
+        case Gates(axis, source, target, forget_bias):
+            blocks = dict(zip(source, np.split(array, len(source), axis), strict=True))
+            if forget_bias:
+                blocks["f"] = _calculate(blocks["f"], forget_bias, is_product=False)
+            array = np.concatenate([blocks[letter] for letter in target], axis)
         case Tile(axis, times):
             array = np.concatenate([array] * times, axis)
         case Repeat(axis, times):
