@@ -9,7 +9,8 @@ import tensorflow as tf
 import tf_keras
 from builders import Partitioned, Var, floats, key_of, plan_between, write_tensors, write_tree
 
-from ckptmigrate import apply_plan, verify_checkpoint, write_template
+from ckptmigrate import apply_plan, reverse_plan, verify_checkpoint, write_template
+from ckptmigrate.bundle import Bundle
 from ckptmigrate.spec import OBJECT_GRAPH_KEY
 
 v1 = tf.compat.v1
@@ -107,6 +108,17 @@ def test_and_from_objects_to_names_that_a_session_restores(tmp_path):
         (step,) = (step for step in plan.steps if step.target == name)
         assert value.tobytes() == expected[step.sources[0]].tobytes()
     assert OBJECT_GRAPH_KEY not in tf.train.load_checkpoint(out).get_variable_to_shape_map()
+
+
+def test_a_plan_between_names_and_objects_has_a_way_back(tmp_path):
+    source = save_names(tmp_path / "tf1", ENCODER)
+    plan = plan_between(source, write_template(as_objects, str(tmp_path / "target")).prefix)
+    out, again = str(tmp_path / "out"), str(tmp_path / "again")
+    apply_plan(plan, out)
+    with Bundle.open(out) as migrated, Bundle.open(source) as original:
+        apply_plan(reverse_plan(plan, migrated, original, where="plan"), again)
+    expected = values(source)
+    assert all(value.tobytes() == expected[name].tobytes() for name, value in restore_names(again, ENCODER).items())
 
 
 # Names that nobody gave.

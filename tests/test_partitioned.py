@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import plan_between
+from builders import Partitioned, floats, plan_between, write_tree
 
-from ckptmigrate import apply_plan, verify_checkpoint
+from ckptmigrate import apply_plan, verify_checkpoint, write_template
 from ckptmigrate.bundle import Bundle
 
 v1 = tf.compat.v1
@@ -92,3 +92,24 @@ def test_slices_of_the_last_axis_are_operated_on_and_cut_along_the_first(tmp_pat
     expected = values(source)
     assert_equal_bytes(values(out), expected | {name: expected[name].T.copy() for name in moved})
     assert_equal_bytes(restored_by_saver(out, 4, shape=(6, ROWS)), values(out))
+
+
+@pytest.mark.parametrize("layout", ["auto", "link"])
+def test_slices_that_stay_are_put_together_by_tensorflow_and_compared(tmp_path, layout):
+    weights = floats(ROWS, 3)
+    source = write_tree(
+        tmp_path / "source", {"w": Partitioned(weights, (4, 6)), "save_counter": np.int64(1).reshape(())}
+    )
+    variables = []
+
+    def build():
+        variables.append(tf.Variable(tf.zeros([ROWS, 3])))
+        return tf.train.Checkpoint(w=variables[-1])
+
+    plan = plan_between(source, write_template(build, str(tmp_path / "target")).prefix)
+    out = str(tmp_path / "out")
+    apply_plan(plan, out, layout=layout)
+    with Bundle.open(out) as bundle:
+        assert bool(bundle.slice_entries) == (layout == "link")
+    assert verify_checkpoint(out, build, plan=plan).passed
+    assert np.array_equal(variables[-1].numpy(), weights)

@@ -221,6 +221,8 @@ def test_slices_that_are_cut_anew_are_compared_too(tmp_path):
     flip_byte(f"{out}.data-00000-of-00001", last.offset + 3)
     problems = failed(verify_checkpoint(out, target, plan=plan))["checksums"]
     assert "'a'" in problems[0]
+    other = write_tensors(tmp_path / "other", {"a": Partitioned(floats(50, 2, start=1), (10, 15, 25))})
+    assert failed(verify_checkpoint(other, target, plan=plan))["checksums"] == ("`a` is not `a`",)
 
 
 # Graphs.

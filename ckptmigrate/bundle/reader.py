@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -319,10 +319,11 @@ class Bundle:
         view = self.raw(entry)
         if entry.spec.dtype is not DType.STRING:
             values: npt.NDArray[Any] = np.frombuffer(view, numpy_dtype(entry.spec.dtype)).reshape(seen.shape)
-            chosen = np.array(values[index], order="C")
-            if chosen.size:
-                self._shard(entry.shard).touch(chosen.nbytes)
-            return chosen
+            chosen = values[index]
+            copy = np.empty(chosen.shape, chosen.dtype)
+            if copy.size:
+                _copy_out(chosen, copy, self._shard(entry.shard).touch)
+            return copy
         starts = StringLayout(view, seen.num_elements, self._where(entry)).starts
         numbers = np.arange(seen.num_elements).reshape(seen.shape)[index]
         strings = np.empty(numbers.shape, object)
@@ -403,6 +404,21 @@ class Bundle:
             return self.read_box(self.slice_entries[entry.key, piece], inner)
 
         return read_as(box, shape, entry.spec.shape, read)
+
+
+def _copy_out(values: npt.NDArray[Any], out: npt.NDArray[Any], touch: Callable[[int], None]) -> None:
+    """Copy mapped values, telling how far apart they lie: of columns of a table, every page has some."""
+    span_bytes = values.itemsize + sum(
+        (size - 1) * stride for size, stride in zip(values.shape, values.strides, strict=True)
+    )
+    if span_bytes <= _RESIDENT_BYTES or not values.ndim:
+        out[...] = values
+        touch(span_bytes)
+        return
+    step = _RESIDENT_BYTES // values.strides[0]
+    for start in range(0, len(values), step or 1):
+        part = slice(start, start + step) if step else start
+        _copy_out(values[part], out[part], touch)
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:

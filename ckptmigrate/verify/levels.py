@@ -16,7 +16,7 @@ from ckptmigrate.ops import Fill, Vocab, needs_template
 from ckptmigrate.plan import Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, fits
 from ckptmigrate.verify.report import Check, Outcome, Report
-from ckptmigrate.verify.restored import compared_keys, not_restored
+from ckptmigrate.verify.restored import compared_keys, have_equal_values, not_restored
 from ckptmigrate.vocabulary import check_unchanged
 
 _SHOWN = 10
@@ -168,7 +168,7 @@ def _checksums(bundle: Bundle, plan: Plan | None) -> Check:
             problems,
             "The data files are damaged; take another copy",
         )
-    unchanged = recomputed = constant = 0
+    unchanged = recut = recomputed = constant = 0
     problems = []
     with Bundle.open(plan.source.prefix) as source, Bundle.open(plan.target.prefix) as target:
         for end, opened in ((plan.source, source), (plan.target, target)):
@@ -186,6 +186,9 @@ def _checksums(bundle: Bundle, plan: Plan | None) -> Check:
             elif (not step.ops or step.ops == (Fill("template"),)) and same_slices(entry, origin[1]):
                 unchanged += 1
                 problems.extend(_moved_wrongly((bundle, entry), origin, files))
+            elif not step.ops:
+                recut += 1
+                problems.extend(_recut_wrongly((bundle, step.target), (source, step.sources[0])))
             else:
                 recomputed += bool(step.sources)
                 constant += not step.sources
@@ -193,7 +196,9 @@ def _checksums(bundle: Bundle, plan: Plan | None) -> Check:
     proof = f"{unchanged} tensors have the CRC32C of their origin, {recomputed} equal their operations run again"
     return _check(
         "checksums",
-        proof + (f", {constant} hold their constant" if constant else ""),
+        proof
+        + (f", {recut} have its values in other slices" if recut else "")
+        + (f", {constant} hold their constant" if constant else ""),
         problems,
         "Do not use this checkpoint; apply the plan again",
     )
@@ -246,6 +251,17 @@ def _slices_in_order(entry: Entry) -> list[SliceSpec]:
     return sorted(entry.slices, key=lambda piece: slice_box(piece, entry.spec.shape))
 
 
+def _recut_wrongly(made: tuple[Bundle, Key], origin: tuple[Bundle, Key]) -> Iterator[str]:
+    """What is cut into other slices has other checksums, and still its values."""
+    try:
+        for each, key in (made, origin):
+            each.verify_crc(key)
+        if not have_equal_values(made, origin):
+            yield f"`{made[1]}` is not `{origin[1]}`"
+    except CkptMigrateError as error:
+        yield str(error)
+
+
 def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle) -> Iterator[str]:
     import numpy as np
 
@@ -270,7 +286,7 @@ def _computed_wrongly(bundle: Bundle, step: Step, source: Bundle, target: Bundle
         same = expected.tobytes() == got.tobytes()
     if not same:
         how = ", ".join(operation.describe() for operation in step.ops)
-        yield f"`{step.target}` is not `{', '.join(step.sources)}`" + (f" after {how}" if how else "")
+        yield f"`{step.target}` is not `{', '.join(step.sources)}` after {how}"
 
 
 # Restore.

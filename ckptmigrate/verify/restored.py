@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,23 @@ from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key
 
 _BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a tensor is compared at a time where its checksum does not say whether it is equal."""
+
+_STRING_BYTES = 64
+"""What a string is taken to weigh."""
+
+
+def have_equal_values(left: tuple[Bundle, Key], right: tuple[Bundle, Key]) -> bool:
+    """Whether two tensors of one spec are equal, however each is cut into slices. A block of each is in memory."""
+    (bundle, key), (other, twin) = left, right
+    spec = bundle.entries[key].spec
+    # As one axis, so that a block is never larger than it should be.
+    step = max(1, _BLOCK_BYTES // (spec.dtype.itemsize_bytes or _STRING_BYTES))
+    for start in range(0, spec.num_elements, step):
+        box = ((start, min(start + step, spec.num_elements)),)
+        ours, theirs = (each.read_box(name, box, (spec.num_elements,)) for each, name in ((bundle, key), (other, twin)))
+        if ours.tolist() != theirs.tolist() if ours.dtype.hasobject else ours.tobytes() != theirs.tobytes():
+            return False
+    return True
 
 
 def compared_keys(bundle: Bundle) -> list[Key]:
@@ -51,14 +67,7 @@ def _has_equal_bytes(bundle: Bundle, written: Bundle, key: Key) -> bool:
         ]
         return crcs[0] == crcs[1]
     # A variable that is cut otherwise in the model: TensorFlow puts it together, and so do we.
-    rows, *inner = entry.spec.shape
-    step = max(1, _BLOCK_BYTES // max(1, math.prod(inner) * (entry.spec.dtype.itemsize_bytes or 1)))
-    for start in range(0, rows, step):
-        box = ((start, min(start + step, rows)), *((0, size) for size in inner))
-        left, right = (each.read_box(key, box) for each in (bundle, written))
-        if left.tolist() != right.tolist() if left.dtype.hasobject else left.tobytes() != right.tobytes():
-            return False
-    return True
+    return have_equal_values((bundle, key), (written, key))
 
 
 def _has_equal_rows(bundle: Bundle, written: Bundle, key: Key) -> bool:

@@ -166,6 +166,7 @@ except CorruptBundleError:
     pass
 for start in range(0, 65536, 256):
     bundle.read_box("w", ((start, start + 256), (0, 1024)))
+bundle.read_box("w", ((0, 65536), (3, 5)))
 sys.exit(int((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > 48 << 20))
 """
     subprocess.run([sys.executable, "-c", code, prefix], check=True)
