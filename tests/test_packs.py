@@ -13,6 +13,7 @@ from builders import ckptmigrate, floats, graph_of, read_all, write_tree
 
 from ckptmigrate import CkptMigrateError, Problems, match_graphs, parse_rulebook
 from ckptmigrate.packs import fit_packs, pack_names, read_pack, run_examples
+from ckptmigrate.packs.fit import _Fit
 
 ROOT = Path(__file__).parents[1]
 
@@ -291,6 +292,16 @@ def test_a_pack_decides_a_real_pair_as_the_truth_has_it(name):
     pair = Pair.load(name)
     matching, _ = pair.matched(pack)
     assert pair.right_and_wrong(matching) == (right, 0)
+
+
+@pytest.mark.parametrize("name", [*BENCH, "enc_v1v2", "hf_mistral"])
+def test_no_pack_fits_what_it_is_not_for(name):
+    if not has_pair(name):
+        pytest.skip("the graph pairs are not there")
+    pair = Pair.load(name)
+    source, target = pair.graph("old"), pair.graph("new")
+    fitting = [pack for pack in pack_names() if _Fit.of(read_pack(pack), source, target).fits]
+    assert fitting == ([BENCH[name][0]] if name in BENCH else [])
 
 
 # The wheel.
