@@ -11,9 +11,11 @@ from dataclasses import replace
 from architectures import Part, Weight, dense, embedding, listed, look_of, parts_below
 from drafts import (
     Draft,
+    Thing,
     akin,
     concept_of,
     edges,
+    first_number,
     free_in,
     fresh,
     is_container,
@@ -115,12 +117,15 @@ def obscure_all(draft: Draft) -> bool:
 
 def _obscure(draft: Draft, names: Mapping[str, str], places, kept: float = 0.4) -> bool:
     keeps_names = not draft.names_are_labels and draft.rng.random() < kept
-    for holder, label, child in places:
+    for label, new in names.items():
+        edge = {holder.origin: child for holder, old, child in places if old == label}
+        for child in edge.values():
+            if isinstance(child, Part) and not keeps_names and child.given:
+                child.given = new
+        draft.opaque.append(edge)
+        draft.settled.update(edge.values())
+    for holder, label, _ in places:
         relabel(holder, {label: names[label]})
-        if isinstance(child, Part) and not keeps_names and child.given:
-            child.given = names[label]
-        draft.opaque[child] = holder.origin
-        draft.settled.add(child)
     return True
 
 
@@ -222,6 +227,7 @@ def add_layer(draft: Draft) -> bool:
     layers = [child for child in holder.children.values() if is_layer(child)]
     model = pick(draft, layers) if draft.rng.random() < 0.5 else None
     label = draft.word()
+    edge: dict[Part | None, Thing] = {}
     for part in objects(draft):
         if part.kind == holder.kind:
             made = fresh(model) if model is not None else draft.rng.choice((dense(13, 13), embedding(41, 13)))
@@ -229,8 +235,9 @@ def add_layer(draft: Draft) -> bool:
             items = list(part.children.items())
             items.insert(draft.rng.randint(0, len(items)), (label, made))
             part.children = dict(items)
-            draft.new[made] = part.origin
-            draft.settled.add(made)
+            edge[part.origin] = made
+    draft.new.append(edge)
+    draft.settled.update(edge.values())
     return True
 
 
@@ -239,10 +246,9 @@ def drop_layer(draft: Draft) -> bool:
     places = pick(draft, edges(draft, is_layer))
     if places is None or not shows_labels(draft) or any(len(holder.children) < 2 for holder, _, _ in places):
         return False
-    for holder, label, child in places:
+    for holder, label, _ in places:
         holder.children = {name: held for name, held in holder.children.items() if name != label}
-        if child.origin is not None:
-            draft.gone[child.origin] = holder.origin
+    draft.gone.append({holder.origin: child.origin for holder, _, child in places if child.origin is not None})
     return True
 
 
@@ -252,13 +258,14 @@ def replace_layer(draft: Draft) -> bool:
     if places is None or not shows_labels(draft):
         return False
     new = draft.word()
+    edge: dict[Part | None, Thing] = {}
     for holder, _, child in places:
-        made = fresh(child)
+        edge[holder.origin] = made = fresh(child)
         made.given = new if draft.target.tells_names else ""
         put_instead(holder, child, {new: made})
-        draft.gone[child.origin] = holder.origin
-        draft.new[made] = holder.origin
-        draft.settled.add(made)
+    draft.gone.append({holder.origin: child.origin for holder, _, child in places})
+    draft.new.append(edge)
+    draft.settled.update(edge.values())
     return True
 
 
@@ -519,7 +526,8 @@ def to_keras_3(draft: Draft) -> bool:
             stem = f"{re.sub(r'(_list|s)$', '', label) or label}_"
             if any(other.startswith(stem) for other in part.children):
                 stem = f"{label}_item_"
-            spread_list(part, label, stem, 0)
+            number = first_number(draft, list(part.children[label].children.values()))
+            spread_list(part, label, stem, number or 0)
     was_flow = is_flow(design)
     design.naming = design.naming if was_flow else draft.rng.choice(("auto", "none"))
     design.framework, design.roles = "keras3", "keras"

@@ -19,9 +19,10 @@ class Draft:
         source: The source's design; nothing changes it.
         target: The target's.
         rng: The random numbers of the change that is made.
-        opaque: What got a name that has nothing to do with its old one, with the source's part that held it.
-        new: What is new, with the source's part that would hold it.
-        gone: What of the source is gone, with the part that held it.
+        opaque: Attributes that got a name that has nothing to do with their old one: for each, what they hold in
+            the objects of their class, by what the object was in the source.
+        new: New attributes, in the same way.
+        gone: Attributes that are gone, with what the source held there.
         sequences: Rows of which items went or came: the source's items, the target's, and what says their places.
         shuffled: Rows whose items changed places.
         alike: New items of rows, with the source's item that they look like.
@@ -32,9 +33,9 @@ class Draft:
     source: Design
     target: Design
     rng: random.Random
-    opaque: dict[Thing, Part | None] = field(default_factory=dict)
-    new: dict[Part, Part | None] = field(default_factory=dict)
-    gone: dict[Part, Part | None] = field(default_factory=dict)
+    opaque: list[dict[Part | None, Thing]] = field(default_factory=list)
+    new: list[dict[Part | None, Thing]] = field(default_factory=list)
+    gone: list[dict[Part | None, Thing]] = field(default_factory=list)
     sequences: list[tuple[list[Thing], list[Thing], str]] = field(default_factory=list)
     shuffled: list[tuple[list[Thing], list[Thing]]] = field(default_factory=list)
     alike: dict[Thing, Thing] = field(default_factory=dict)
@@ -219,6 +220,15 @@ def fresh(part: Part) -> Part:
             Weight(child.shape, child.trainable, child.dtype) if isinstance(child, Weight) else fresh(child)
         )
     return made
+
+
+def first_number(draft: Draft, items: Sequence[Thing]) -> int | None:
+    """The number of the first of some items, where the source has them at numbered attributes."""
+    for holder, label, thing in own_parts(draft.source.root):
+        number = re.search(r"\d+$", label)
+        if number and holder.form == "object" and items and thing is getattr(items[0], "origin", None):
+            return int(number[0])
+    return None
 
 
 def spread_list(holder: Part, label: str, stem: str, base: int) -> None:

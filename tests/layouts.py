@@ -13,7 +13,7 @@ from architectures import Part, Weight
 from builders import Legacy, Var, serialize, spec_of, value_of
 
 from ckptmigrate import ObjectGraph
-from ckptmigrate.spec import Key
+from ckptmigrate.spec import Key, TensorSpec
 
 KINDS = {"adam": ("first moment", "second moment"), "sgd": ("sum of gradients",), "none": ()}
 """What each algorithm keeps for a variable."""
@@ -169,10 +169,27 @@ class _Names:
 
 
 def _lay_objects(design: Design) -> Laid:
+    stored = store(design)
+    return Laid(
+        ObjectGraph.from_bytes(stored.graph, stored.specs, where="synthetic"), stored.keys, stored.slots, stored.scalars
+    )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint with objects has on disk, and what each of its keys is."""
+
+    graph: bytes
+    specs: dict[Key, TensorSpec]
+    keys: dict[Weight, Key]
+    slots: dict[tuple[int, str, Weight], Key]
+    scalars: dict[tuple[int, str], Key]
+
+
+def store(design: Design) -> Stored:
+    """The object graph as bytes, and the specs of the index."""
     names = names_of(design)
     variables = {weight: Var(zeros(weight.shape, weight.dtype), name) for weight, name in names.items()}
-    parts: dict[Part, dict | list] = {}
-    tree: dict = {}
     optimizers = []
     slots: dict[tuple[int, str, Weight], Var] = {}
     scalars: dict[tuple[int, str], Var] = {}
@@ -181,30 +198,34 @@ def _lay_objects(design: Design) -> Laid:
         optimizers.append(optimizer)
         slots |= {(number, kind, weight): slot for (kind, weight), slot in of_variables.items()}
         scalars |= {(number, name): scalar for name, scalar in own.items()}
-    for at, (keyword, model) in enumerate(design.root.children.items()):
-        node = _object(design, model, variables, parts)
-        if design.compiled:
-            for state, optimizer in zip(design.states, optimizers, strict=True):
-                if at in state.models:
-                    node["optimizer"] = optimizer
-                    node["_compiled_trainable_state" if design.framework == "keras3" else "train_function"] = {}
-        tree[keyword] = node
-    if design.bare:
-        (tree,) = tree.values()
-        tree["root"] = tree
-    for state, optimizer in zip(design.states, optimizers, strict=True):
-        tree[state.keyword] = optimizer
+    tree = _checkpoint(design, variables, optimizers)
     if design.counted:
         tree["save_counter"] = scalars[-1, "save_counter"] = Var(zeros((), "int64"), "save_counter")
     serialized, tensors = serialize(tree)
-    specs = {Key(key): spec_of(value_of(value)) for key, value in sorted(tensors.items())}
     key_of = {id(thing): Key(key) for key, thing in tensors.items()}
-    return Laid(
-        ObjectGraph.from_bytes(serialized, specs, where="synthetic"),
+    return Stored(
+        serialized,
+        {Key(key): spec_of(value_of(value)) for key, value in sorted(tensors.items())},
         {weight: key_of[id(variable)] for weight, variable in variables.items()},
         {which: key_of[id(slot)] for which, slot in slots.items()},
         {which: key_of[id(scalar)] for which, scalar in scalars.items()},
     )
+
+
+def _checkpoint(design: Design, variables, optimizers) -> dict:
+    parts: dict[Part, dict | list] = {}
+    tree: dict = {}
+    for at, (keyword, model) in enumerate(design.root.children.items()):
+        node = tree[keyword] = _object(design, model, variables, parts)
+        for state, optimizer in zip(design.states, optimizers, strict=True):
+            if design.compiled and at in state.models:
+                node["optimizer"] = optimizer
+                node["_compiled_trainable_state" if design.framework == "keras3" else "train_function"] = {}
+    if design.bare:
+        (tree,) = tree.values()
+        tree["root"] = tree
+    tree.update((state.keyword, optimizer) for state, optimizer in zip(design.states, optimizers, strict=True))
+    return tree
 
 
 def _object(design: Design, part: Part, variables, parts):

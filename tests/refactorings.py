@@ -23,7 +23,7 @@ there the two checkpoints are those of no change at all, and nobody can know bet
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from architectures import FAMILIES, Part, Weight, listed, look_of, model_of, parts_below, weights_below
@@ -80,7 +80,7 @@ def case(seed: int, only: Sequence[str] | None = None) -> Case:
     rng = random.Random(f"case {seed}")  # noqa: S311  # nothing is to be kept secret
     family = rng.choice(list(FAMILIES))
     source = _source(family, rng)
-    draft = Draft(source, _copied(source), rng)
+    draft = Draft(source, copied(source), rng)
     wanted = rng.choice((1, 1, 2, 2, 3, 4, 5)) if only is None else len(only)
     applied: list[str] = []
     for name in _drawn(rng) if only is None else only:
@@ -201,7 +201,7 @@ def _states(design: Design, rng: random.Random) -> tuple[State, ...]:
     return (State("optimizer", tuple(range(len(keywords))), generation, algorithm, fitted),)
 
 
-def _copied(source: Design) -> Design:
+def copied(source: Design) -> Design:
     """A target that is the source yet: every part and weight knows its origin."""
     copies: dict[Thing, Thing] = {}
 
@@ -251,10 +251,20 @@ def _unplaced(draft: Draft, old: Sequence[Part], items: Sequence[Part]) -> list[
     """The items of a row of which several could be the one that came or went."""
     if _keeps_names(draft, items):
         return []
-    left = [look_of(item) for item in old]
-    right = [look_of(item.origin or draft.alike.get(item) or item) for item in items]
-    partners = _partners(left, right)
-    return [item for item, could_be in zip(items, partners, strict=True) if len(could_be) > 1]
+    left = [token for item in old for token in _tokens(look_of(item), item)]
+    right = [token for item in items for token in _tokens(look_of(item.origin or draft.alike.get(item) or item), item)]
+    partners, at = _partners(left, right), 0
+    found = []
+    for item in items:
+        if len(partners[at]) > 1:
+            found.append(item)
+        at += len(_tokens(None, item))
+    return found
+
+
+def _tokens(look: object, item: Part) -> list[object]:
+    """What an item of a row is in a checkpoint: itself, and in a flow the layers without weights that follow it."""
+    return [look, *["no weights"] * item.after]
 
 
 def _keeps_names(draft: Draft, items: Sequence[Part]) -> bool:
@@ -289,22 +299,26 @@ def _partners(left: Sequence[object], right: Sequence[object]) -> list[set[int |
 
 
 def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
-    """What lost its name, or is new, where nothing else says which it is."""
-    homes: dict[Part | None, tuple[list[Thing], list[Part], list[Part]]] = {}
-    for number, things in enumerate((draft.opaque, draft.new, draft.gone)):
-        for thing, home in things.items():
-            if number or not _is_named(draft, thing):
-                homes.setdefault(home, ([], [], []))[number].append(thing)
-    for renamed, came, went in homes.values():
-        old_looks = [_look_before(thing) for thing in renamed]
-        other_looks = {*map(look_of, came), *map(look_of, went)}
-        few = sum(map(_is_small, renamed)) < _MANY
-        for thing, look in zip(renamed, old_looks, strict=True):
-            if old_looks.count(look) > 1:
-                yield thing, "twins"
-            elif look in other_looks or (_is_small(thing) and few):
-                yield thing, "replaced"
-        yield from ((thing, "replaced") for thing in came if look_of(thing) in {*old_looks, *map(look_of, went)})
+    """What lost its name, or is new, where nothing else says which it is.
+
+    An attribute is the same in all objects of its class, so two of them can be told apart if anywhere they differ.
+    """
+    renamed = [edge for edge in draft.opaque if not all(_is_named(draft, thing) for thing in edge.values())]
+    before = [_looks(edge, _look_before) for edge in renamed]
+    came, went = ([_looks(edge, look_of) for edge in edges] for edges in (draft.new, draft.gone))
+    for edge, looks in zip(renamed, before, strict=True):
+        beside = sum(not looks.keys().isdisjoint(other) for other in before)
+        if before.count(looks) > 1:
+            yield from ((thing, "twins") for thing in edge.values())
+        elif looks in came or looks in went or (beside < _MANY and all(map(_is_small, edge.values()))):
+            yield from ((thing, "replaced") for thing in edge.values())
+    for edge, looks in zip(draft.new, came, strict=True):
+        if looks in before or looks in went:
+            yield from ((thing, "replaced") for thing in edge.values())
+
+
+def _looks(edge: Mapping[Part | None, Thing], look: Callable[[Thing], object]) -> dict[Part, object]:
+    return {home: look(thing) for home, thing in edge.items() if home is not None}
 
 
 _MANY = 3

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from architectures import Part, dense, layer_norm, listed, look_of, parts_below, weights_below
-from drafts import Draft, edges, fresh, objects, own_parts, pick, shows_labels, spread_list, taken
+from drafts import Draft, edges, first_number, fresh, objects, own_parts, pick, shows_labels, spread_list, taken
 
 
 @dataclass
@@ -85,7 +85,7 @@ def insert_equal(draft: Draft) -> bool:
         return False
     at = draft.rng.randrange(len(row.items))
     model = row.items[at]
-    if any(item in draft.opaque for _, _, item in parts_below(model)):
+    if not draft.settled.isdisjoint(item for _, _, item in parts_below(model)):
         return False
     made = fresh(model)
     draft.alike[made] = model.origin
@@ -157,7 +157,7 @@ def _delete(draft: Draft, chosen: tuple[Row, int] | None) -> bool:
         return False
     row, at = chosen
     old = [item.origin for item in row.items]
-    draft.gone[old[at]] = row.holder.origin
+    draft.gone.append({row.holder.origin: old[at]})
     items = [item for number, item in enumerate(row.items) if number != at]
     row.put(items)
     _rename_row(draft, row, None)
@@ -247,6 +247,8 @@ def spread(draft: Draft) -> bool:
         return False
     label = places[0][1]
     stem, base = draft.rng.choice(("{}", "{}_")).format(re.sub(r"s$", "", label)), draft.rng.choice((0, 1))
+    number = first_number(draft, list(places[0][2].children.values()))
+    base = base if number is None else number
     for holder, _, child in places:
         if any(f"{stem}{base + n}" in taken(holder) for n in range(len(child.children))):
             return False
@@ -279,10 +281,11 @@ def gather(draft: Draft) -> bool:
 
 def pad_flow(draft: Draft) -> bool:
     """Layers without weights come and go between the others."""
-    models = [part for _, _, part in parts_below(draft.target.root) if part.form == "flow"]
-    model = pick(draft, models)
+    # Where items come and go, these are what tells which: both at once is more than anyone could follow.
+    model = pick(draft, [row.holder for row in rows(draft) if row.holder.form == "flow"])
     if model is None:
         return False
+    draft.settled.add(model)
     for layer in model.children.values():
         if draft.rng.random() < 0.3:
             layer.after = draft.rng.choice((0, 1, 2))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from refactorings import Case, Origin
 
-from ckptmigrate import Matching
+from ckptmigrate import Matching, ObjectGraph
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Cast, Fill, Resize
 from ckptmigrate.spec import Key
@@ -23,6 +23,7 @@ class Finding:
 
     Attributes:
         target: Its key.
+        template: Its path without the numbers of blocks, and a slot's as its variable's: these are decided together.
         status: The step's, or ``question``, or ``unmatched``.
         confidence: The step's; 0 without one.
         is_right: Whether the step's values come from where they have to; None without a step.
@@ -32,6 +33,7 @@ class Finding:
     """
 
     target: Key
+    template: str
     status: str
     confidence: float
     is_right: bool | None
@@ -48,11 +50,6 @@ class Finding:
         """Whether it was decided, and wrongly, or where it cannot be."""
         return self.is_decided and bool(self.problem)
 
-    @property
-    def template(self) -> str:
-        """The target without the numbers of blocks, and a slot as its variable: these are decided together."""
-        return re.sub(r"\d+", "#", self.target.partition("/.OPTIMIZER_SLOT")[0])
-
 
 def judge(case: Case, matching: Matching) -> list[Finding]:
     """A finding for every target that has a right answer."""
@@ -60,6 +57,7 @@ def judge(case: Case, matching: Matching) -> list[Finding]:
     asked = {key: question for question in matching.questions for key in question.targets}
     found = []
     for key, truth in case.truth.items():
+        template = _template(case.target, key)
         why, is_new = case.undecidable.get(key, ""), not truth.sources
         step = steps.get(key)
         if step is None:
@@ -67,14 +65,25 @@ def judge(case: Case, matching: Matching) -> list[Finding]:
             problem = ""
             if key in asked and truth.sources and not set(truth.sources) & {*asked[key].sources}:
                 problem = f"the right answer is not among those asked about: {', '.join(truth.sources)}"
-            found.append(Finding(key, status, 0.0, None, why, is_new, problem))
+            found.append(Finding(key, template, status, 0.0, None, why, is_new, problem))
             continue
         problem = _problem(case, step, truth)
         is_right = not problem
         if why and step.status in DECIDED:
             problem = f"decided, though nobody can know ({why}); {problem or 'right by luck'}"
-        found.append(Finding(key, step.status, step.confidence, is_right, why, is_new, problem))
+        found.append(Finding(key, template, step.status, step.confidence, is_right, why, is_new, problem))
     return found
+
+
+def _template(graph: ObjectGraph, key: Key) -> str:
+    """Layers of a functional model are one by one what they are, though they are only numbered."""
+    owner = graph.slot_owner.get(key, (key, ""))[0]
+    path = graph.paths[graph.node_of[owner]]
+    flow = re.compile(r"layer(_with_weights)?-\d+")
+    return "/".join(
+        label if flow.fullmatch(label) or before == "_operations" else re.sub(r"\d+", "#", label)
+        for before, label in zip(("", *path), path, strict=False)
+    )
 
 
 def wrong_drops(case: Case, matching: Matching) -> Iterator[Key]:
