@@ -43,6 +43,10 @@ FAMILIES = {"adamw": "adam", "nadam": "adam", "lamb": "adam"}
 """Algorithms whose slots hold the same as another's: the moments of the gradient, not corrected for their start."""
 
 
+EVERY_OPTIMIZERS = frozenset({"average", "gradient_accumulator"})
+"""The kinds that any optimizer may keep; they mean the same with all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A variable that an optimizer keeps for a model variable.
@@ -97,6 +101,21 @@ class Optimizer:
             slots=tuple(replace(slot, kind="norm") if slot.kind == "velocity" else slot for slot in self.slots),
         )
 
+    def is_other_than(self, other: Optimizer) -> bool:
+        """Whether both checkpoints show that the two are no one algorithm, nor two whose slots hold the same."""
+        ours, theirs = self._families, other._families
+        return bool(ours and theirs) and not ours & theirs
+
+    @property
+    def _families(self) -> frozenset[str]:
+        """What it may be; empty where that is open."""
+        if self.algorithm:
+            return frozenset({self.family})
+        kinds = {slot.kind for slot in self.slots} - EVERY_OPTIMIZERS
+        if self.generation == "legacy" and "velocity" in kinds:
+            return frozenset({"adam", "adamax"})
+        return frozenset({"sgd", "lion"}) if self.generation == "keras-2.11" and kinds == {"momentum"} else frozenset()
+
     @property
     def family(self) -> str:
         """The algorithm, one name for those whose slots hold the same."""
@@ -138,9 +157,6 @@ _OWN_KINDS = {
     "rmsprop": {"velocities": "rms"},
     "adamax": {"v": "norm"},
 }
-
-EVERY_OPTIMIZERS = frozenset({"average", "gradient_accumulator"})
-"""The kinds that any optimizer may keep; they mean the same with all."""
 
 _SCALARS = {
     **dict.fromkeys(_COUNTERS, "iterations"),

@@ -20,8 +20,8 @@ from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, TensorSpec, format_path
 
-_INDEX = re.compile(r"(?P<family>|layer-|layer_with_weights-)(?P<index>\d+)")
-"""Edges that are positions: list items, and Keras 2's numbered layers.
+_INDEX = re.compile(r"(?P<before>.*?)(?P<index>\d+)(?P<after>\D*)", re.DOTALL)
+"""Edges that are positions: list items, Keras 2's ``layer_with_weights-3``, and what people number themselves.
 
 Source: ``Functional._trackable_children`` in tf_keras ``engine/functional.py``.
 """
@@ -183,7 +183,7 @@ class _Lists:
         self.source = source
         self.target = target
         self.settled = settled
-        self.signatures = Signatures()
+        self.known: dict[tuple[str, ...], int] = {}
 
     def doubts(
         self,
@@ -198,7 +198,7 @@ class _Lists:
         source_families = _families(source_edges, counted=counted)
         target_families = _families(target_edges, counted=counted)
         for family in filter(target_families.__contains__, source_families):
-            where = format_path((*self.target.paths[pair[1]], f"{family}N"))
+            where = format_path((*self.target.paths[pair[1]], family))
             torn = self._torn(source_families[family], target_families[family])
             if torn:
                 reason = f"the list `{where}` changed order by rules that speak of part of its items: what of the rest?"
@@ -252,8 +252,9 @@ class _Lists:
             return
         left_names = item_names(self.source, list(source_items.values()))
         right_names = item_names(self.target, list(target_items.values()))
-        left = [self.signatures.of(self.source, node) for node in source_items.values()]
-        right = [self.signatures.of(self.target, node) for node in target_items.values()]
+        # Not what is below is called, but what it is: an item may have been renamed within as it moved.
+        left = [self.contents(self.source, node) for node in source_items.values()]
+        right = [self.contents(self.target, node) for node in target_items.values()]
         renamed: dict[int, set[str]] = {}
         for label, old, new, signature in zip(labels, left_names, right_names, left, strict=True):
             if are_renamed(old, new):
@@ -272,6 +273,11 @@ class _Lists:
         if unsure:
             yield unsure, "changed, with equal items on both sides of the change: one may be new and another gone"
 
+    def contents(self, graph: ObjectGraph, number: int) -> int:
+        """A number for what tensors are at or below a node, whatever they are called."""
+        specs = tuple(sorted(str(graph.specs[key]) for key in graph.keys_below(number)))
+        return self.known.setdefault(specs, len(self.known))
+
     def _changed_order(
         self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
     ) -> str:
@@ -288,15 +294,15 @@ class _Lists:
 
 
 def _families(edges: Mapping[str, int], *, counted: bool) -> dict[str, dict[str, int]]:
-    """The edges that are positions, by what they count, in the order of their numbers."""
+    """The edges that are positions, by what they count (``N`` for the number), in the order of their numbers."""
     families: dict[str, list[tuple[int, str, int]]] = {}
     for label, child in edges.items():
         found = _INDEX.fullmatch(label)
         if found:
-            families.setdefault(found["family"], []).append((int(found["index"]), label, child))
+            family = f"{found['before']}N{found['after']}"
+            families.setdefault(family, []).append((int(found["index"]), label, child))
         elif counted and is_automatic(label):
-            stem, _, number = label.rpartition("_") if re.search(r"_\d+$", label) else (label, "", "0")
-            families.setdefault(f"{stem}_", []).append((int(number), label, child))
+            families.setdefault(f"{label}_N", []).append((0, label, child))
     return {family: {label: child for _, label, child in sorted(items)} for family, items in families.items()}
 
 
@@ -345,16 +351,22 @@ def aligned_items(
 
     Not those whose names, which people gave, stand at another item of the other side.
     """
-    olds, news = (
-        [child for label, child in graph.nodes[number].children.items() if label in doubt.labels]
+    old_items, new_items = (
+        {label: child for label, child in graph.nodes[number].children.items() if label in doubt.labels}
         for graph, number in ((source, doubt.source), (target, doubt.target))
     )
-    if len(olds) == len(news):
+    if old_items.keys() == new_items.keys():
         return
+    olds, news = list(old_items.values()), list(new_items.values())
     old_names, new_names = item_names(source, olds), item_names(target, news)
-    for i, j in sure_pairs(
-        [signatures.of(source, node) for node in olds], [signatures.of(target, node) for node in news]
-    ):
+    left, right = ([signatures.of(graph, node) for node in nodes] for graph, nodes in ((source, olds), (target, news)))
+    at = {label: number for number, label in enumerate(new_items)}
+    labels, pairs = list(old_items), sure_pairs(left, right)
+    # What moved while something like it is where it was: either may be it, and so with all that is like them.
+    twins = {left[i] for i, j in pairs if at.get(labels[i], j) != j and right[at[labels[i]]] == left[i]}
+    for i, j in pairs:
+        if left[i] in twins:
+            continue
         name = old_names[i]
         given = name and not all(map(is_automatic, name))
         if not (given and name in new_names and new_names[j] != name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
@@ -12,10 +13,10 @@ from ckptmigrate.matching.draft import Draft, Grounds
 from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
 from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
 from ckptmigrate.matching.parts import are_cut_otherwise, take_pieces
-from ckptmigrate.matching.propose import Pair, pair_units
+from ckptmigrate.matching.propose import Pair, are_transposed, pair_units
 from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
-from ckptmigrate.matching.units import Unit, read_units
+from ckptmigrate.matching.units import Unit, read_units, repeated_names
 from ckptmigrate.ops import Fill, Reshape
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
@@ -145,13 +146,14 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         read_units(graph, {number for key, number in graph.node_of.items() if key in keys} | _scalars(graph))
         for graph, keys in zip((draft.source, draft.target), settled, strict=True)
     )
-    pairs, opens = pair_units(draft.source, draft.target, sources, targets)
+    pairs, opens = pair_units(sources, targets, repeated_names(draft.source) | repeated_names(draft.target))
     for pair in pairs:
         for olds, news in zip(pair.source.members, pair.target.members, strict=True):
             for s, t in zip(olds, news, strict=True):
                 _take_pair(draft, s, t, pair)
     for group in opens:
         draft.ask(_keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets), group.reason)
+    _doubt_squares(draft, are_turned=are_transposed(sources, targets))
 
 
 def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:
@@ -161,6 +163,27 @@ def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:
     status: Status = "certain" if pair.is_certain else "proposed"
     draft.used.add(source)
     draft.steps[target] = Step(target, (source,), operations, status, pair.confidence, pair.evidence)
+
+
+def _doubt_squares(draft: Draft, *, are_turned: bool) -> None:
+    """Where other matrices were transposed, a square one may have been too, and its shape does not show it."""
+    free = {
+        draft.source.specs[key].shape
+        for key in draft.source.specs
+        if key not in draft.used and key not in draft.dropped and key not in draft.source.slot_owner
+    }
+    are_turned = are_turned or any(
+        spec.shape[::-1] in free and len({*spec.shape}) == len(spec.shape) == 2
+        for key, spec in draft.target.specs.items()
+        if key not in draft.steps and key not in draft.target.slot_owner
+    )
+    if not are_turned:
+        return
+    for key, step in draft.steps.items():
+        shape = draft.target.specs[key].shape
+        if step.status in ("exact", "certain") and not step.ops and len(shape) == 2 and shape[0] == shape[1] > 1:
+            evidence = (*step.evidence, "other matrices were transposed; whether this one was, a square does not show")
+            draft.steps[key] = replace(step, status="proposed", confidence=0.5, evidence=evidence)
 
 
 def _keys_of(graph: ObjectGraph, units: Iterable[Unit]) -> list[Key]:

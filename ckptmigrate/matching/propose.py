@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
 
-from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching.names import is_automatic
 from ckptmigrate.matching.tokens import weight_of
 from ckptmigrate.matching.units import List, Shape, Unit
@@ -60,28 +59,48 @@ class Open:
 
 
 def pair_units(
-    source: ObjectGraph, target: ObjectGraph, sources: Sequence[Unit], targets: Sequence[Unit]
+    sources: Sequence[Unit], targets: Sequence[Unit], repeated: frozenset[str] = frozenset()
 ) -> tuple[list[Pair], list[Open]]:
     """Pair the units of two graphs.
+
+    Args:
+        sources: The units of the source that nothing else has settled.
+        targets: Those of the target.
+        repeated: Names of layers that tell no layer, because another one has them as well.
 
     Returns:
         The pairs that the evidence leads to, and the units for which it does not decide.
     """
     pairs: list[Pair] = []
     opens: list[Open] = []
-    dull = _dull(sources) | _dull(targets)
     components = list(_components(sources, targets))
     # Where everything has a twin, nothing went and nothing came: less evidence is needed than where much is left.
     is_complete = (
         all(len(each.sources) == len(each.targets) for each in components)
         and sum(len(each.sources) for each in components) == len(sources) == len(targets)
     )  # fmt: skip
+    known = _Known(_dull(sources) | _dull(targets), repeated, is_complete)
     for candidates in components:
-        found, left = _decide(source, target, candidates, dull, is_complete=is_complete)
+        found, left = _decide(candidates, known)
         pairs.extend(found)
         if left is not None:
             opens.append(left)
-    return _by_lists(_anchored(pairs), sources, targets), opens
+    return _unlike(_by_lists(_anchored(pairs), sources, targets), sources, targets), opens
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of all units of both sides.
+
+    Attributes:
+        dull: Words that tell nothing apart.
+        repeated: Names that several layers of a side have.
+        is_complete: Whether there are as many candidates on both sides everywhere.
+    """
+
+    dull: frozenset[str]
+    repeated: frozenset[str]
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +192,18 @@ def _best_assignment(scores: Sequence[Sequence[float | None]]) -> tuple[dict[int
     return chosen, sum(scores[row][column] or 0.0 for row, column in chosen.items())
 
 
-def _decide(
-    source: ObjectGraph, target: ObjectGraph, candidates: _Candidates, dull: frozenset[str], *, is_complete: bool
-) -> tuple[list[Pair], Open | None]:
+def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | None]:
     if len(candidates.sources) == len(candidates.targets) == 1:
         (s,), (t,) = candidates.sources, candidates.targets
-        words = sorted((s.tokens & t.tokens) - dull)
+        words = sorted(_kinship(s, t) - known.dull)
         evidence = ["the only one of its shape and role", *([f"names: {', '.join(words)}"] if words else [])]
-        judged = [(s, t, weight_of(words) >= (0.5 if is_complete else _CLEAR), evidence)]
+        judged = [(s, t, weight_of(words) >= (0.5 if known.is_complete else _CLEAR), evidence)]
     else:
-        judged = list(_judged(source, target, candidates))
+        judged = list(_judged(candidates))
     pairs: list[Pair] = []
     left: list[tuple[Unit, Unit]] = []
-    repeated = _repeated(source, candidates.sources) | _repeated(target, candidates.targets)
     for s, t, is_clear, evidence in judged:
-        blocks = _members(source, target, s, t, repeated)
+        blocks = _members(s, t, known.repeated)
         if blocks is None or not (is_clear or blocks.is_named or len(judged) == 1):
             left.append((s, t))
             continue
@@ -200,10 +216,10 @@ def _decide(
 
 
 def _judged(
-    source: ObjectGraph, target: ObjectGraph, candidates: _Candidates
+    candidates: _Candidates,
 ) -> Iterator[tuple[Unit, Unit, bool, list[str]]]:
     """The pairs of the best assignment, whether each is believed, and why."""
-    scores = _scores(source, target, candidates)
+    scores = _scores(candidates)
     chosen, total = _best_assignment(scores)
     found = [(candidates.sources[i], candidates.targets[j]) for i, j in chosen.items()]
     balanced = len(candidates.sources) == len(candidates.targets)
@@ -213,8 +229,18 @@ def _judged(
         regret = total - second if len(other) == len(chosen) else math.inf
         words = ", ".join(sorted(s.tokens & t.tokens))
         evidence = [f"names: {words}" if words else "what is left when the others are paired"]
-        is_clear = regret >= _CLEAR and (balanced or bool(scores[i][j]))
+        is_clear = regret >= _CLEAR and (balanced or bool(scores[i][j])) and _is_kin(s, t)
         yield s, t, is_clear and not _crosses(s, t, found), evidence
+
+
+def _is_kin(s: Unit, t: Unit) -> bool:
+    """Whether two layers are called alike, or one of them is not called anything."""
+    return not s.own or not t.own or bool(_kinship(s, t))
+
+
+def _kinship(s: Unit, t: Unit) -> frozenset[str]:
+    """The words that two layers share and that one of them has for itself: to be in one place is not enough."""
+    return s.tokens & t.tokens & (s.own | t.own)
 
 
 def _dull(units: Sequence[Unit]) -> frozenset[str]:
@@ -223,7 +249,7 @@ def _dull(units: Sequence[Unit]) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if 2 * count > len(units))
 
 
-def _scores(source: ObjectGraph, target: ObjectGraph, candidates: _Candidates) -> list[list[float | None]]:
+def _scores(candidates: _Candidates) -> list[list[float | None]]:
     """How many words two units share that not all candidates of a side have; None where shapes do not fit."""
     common = [
         frozenset.intersection(*(unit.tokens for unit in units)) if len(units) > 1 else frozenset[str]()
@@ -245,16 +271,15 @@ def _scores(source: ObjectGraph, target: ObjectGraph, candidates: _Candidates) -
             shared = (s.tokens & t.tokens) - dull
             score = sum(1 / max(counts[word]) for word in shared)
             # Of two shapes that both can be had, the one that is there already is likelier.
-            score += 3.0 * _same_given_name(source, target, s, t)
+            score += 3.0 * _same_given_name(s, t)
             row.append(score)
         table.append(row)
     return table
 
 
-def _same_given_name(source: ObjectGraph, target: ObjectGraph, s: Unit, t: Unit) -> bool:
-    old, new = (graph.nodes[unit.members[0][0]].full_name for graph, unit in ((source, s), (target, t)))
-    layer, other = (name.rpartition("/")[0] for name in (old, new))
-    return bool(layer) and layer == other and not all(map(is_automatic, layer.split("/")))
+def _same_given_name(s: Unit, t: Unit) -> bool:
+    name = s.names[0]
+    return bool(name) and name == t.names[0] and not is_automatic(name.rpartition("/")[2])
 
 
 def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
@@ -274,27 +299,15 @@ def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
 # The blocks of a unit.
 
 
-def _layer_names(graph: ObjectGraph, unit: Unit) -> list[str]:
-    """For each member, the full name of the layer that it is of."""
-    return [graph.nodes[member[0]].full_name.rpartition("/")[0] for member in unit.members]
-
-
-def _repeated(graph: ObjectGraph, units: Sequence[Unit]) -> frozenset[str]:
-    """The names that several candidates have, as those of a Keras 3 model that is no functional one: no identity."""
-    counts = Counter(name for unit in units for name in _layer_names(graph, unit))
-    return frozenset(name for name, count in counts.items() if count > 1)
-
-
-def _members(source: ObjectGraph, target: ObjectGraph, s: Unit, t: Unit, repeated: frozenset[str]) -> _Blocks | None:
+def _members(s: Unit, t: Unit, repeated: frozenset[str]) -> _Blocks | None:
     """The target's unit with its members in the order of the source's; None if names and order contradict."""
-    olds, news = _layer_names(source, s), _layer_names(target, t)
-    by_name = _by_given_names(olds, news) if repeated.isdisjoint(olds) else None
+    by_name = _by_given_names(s.names, t.names) if repeated.isdisjoint(s.names) else None
     if by_name is not None:
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:
         return _Blocks(t, ())
     many = f"{len(s.members)} equal blocks, in the order of their indices"
-    old_numbers, new_numbers = _numbers(olds), _numbers(news)
+    old_numbers, new_numbers = _numbers(s.names), _numbers(t.names)
     if old_numbers is None or new_numbers is None:
         return _Blocks(t, (many,))
     return _Blocks(t, (f"{many} and of the numbers in their names",)) if _agree(old_numbers, new_numbers) else None
@@ -311,7 +324,7 @@ def _by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | Non
     """Which member has the name of each, where all names are different, the same on both sides, and given."""
     if "" in olds or len({*olds}) != len(olds) or {*olds} != {*news}:
         return None
-    if any(all(map(is_automatic, name.split("/"))) for name in olds):
+    if any(is_automatic(name.rpartition("/")[2]) for name in olds):
         return None
     at = {name: number for number, name in enumerate(news)}
     return [at[name] for name in olds]
@@ -367,7 +380,10 @@ def _anchored(pairs: Sequence[Pair]) -> list[Pair]:
     sure = {lists for pair in pairs if pair.is_certain and pair.source.counts for lists in _lists_of(pair)}
     return [
         replace(pair, is_certain=True, evidence=(*pair.evidence, "the rest of its blocks are paired"))
-        if not pair.is_certain and pair.source.counts and sure.intersection(_lists_of(pair))
+        if not pair.is_certain
+        and pair.source.counts
+        and _is_kin(pair.source, pair.target)
+        and sure.intersection(_lists_of(pair))
         else pair
         for pair in pairs
     ]
@@ -378,6 +394,42 @@ def _lists_of(pair: Pair) -> Iterator[tuple[List, List]]:
     for source_list, _ in pair.source.places[0]:
         for target_list, _ in pair.target.places[0]:
             yield source_list, target_list
+
+
+def _unlike(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
+    """Pairs are not certain if one of the two is called just as something else on the other side.
+
+    Both kernels of a block change places if all are transposed: each has the shape that the other had.
+    """
+    called = [_called(units) for units in (sources, targets)]
+
+    def is_another(s: Unit, t: Unit) -> bool:
+        return s.tokens != t.tokens and bool(called[1].get(_name_of(s)) or called[0].get(_name_of(t)))
+
+    return [
+        replace(pair, is_certain=False, evidence=(*pair.evidence, "something of another shape has its name"))
+        if pair.is_certain and not pair.is_named and is_another(pair.source, pair.target)
+        else pair
+        for pair in pairs
+    ]
+
+
+def _name_of(unit: Unit) -> object:
+    return unit.tokens, unit.own, tuple(role for role, _ in unit.roles)
+
+
+def _called(units: Sequence[Unit]) -> Counter[object]:
+    return Counter(_name_of(unit) for unit in units if unit.own)
+
+
+def are_transposed(sources: Sequence[Unit], targets: Sequence[Unit]) -> bool:
+    """Whether some matrix has its axes the other way round on the other side, as its name shows."""
+    turned = {(unit.tokens, unit.own, shape) for unit in sources for shape in _oblong(unit)}
+    return any((unit.tokens, unit.own, shape[::-1]) in turned for unit in targets for shape in _oblong(unit))
+
+
+def _oblong(unit: Unit) -> Iterator[Shape]:
+    return (spec.shape for _, spec in unit.roles if len({*spec.shape}) == len(spec.shape) == 2)
 
 
 def _by_lists(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
@@ -408,7 +460,7 @@ def _by_lists(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[
 def _judged_by_lists(pair: Pair, is_agreed: bool, is_crossed: bool) -> Pair:  # noqa: FBT001
     if is_crossed and not pair.is_named:
         return replace(pair, is_certain=False, evidence=(*pair.evidence, "its list changed order"))
-    if is_agreed and not pair.is_certain:
+    if is_agreed and not pair.is_certain and _is_kin(pair.source, pair.target):
         return replace(pair, is_certain=True, evidence=(*pair.evidence, "all items of its list agree, in their order"))
     return pair
 

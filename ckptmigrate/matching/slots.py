@@ -34,7 +34,7 @@ def take_slots(draft: Draft) -> None:
     """Let every slot go where its variable goes: along with it, anew, or nowhere."""
     pairs = tuple(_optimizer_pairs(draft))
     for theirs, ours in pairs:
-        if theirs.family and ours.family and theirs.family != ours.family:
+        if ours.is_other_than(theirs):
             _start_other(draft, theirs, ours)
         else:
             _follow_scalars(draft, theirs, ours)
@@ -99,7 +99,7 @@ def _share_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> bool:
 
 def _start_other(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
     """Another optimizer starts anew: slots, steps, learning rate. What any optimizer keeps is not its own."""
-    swap = f"another optimizer: {theirs.algorithm} (source), {ours.algorithm} (target)"
+    swap = f"another optimizer: {theirs.algorithm or 'adam'} (source), {ours.algorithm or 'adam'} (target)"
     own = [slot.node for slot in ours.slots if slot.kind not in EVERY_OPTIMIZERS]
     for number in (*own, *ours.scalars.values()):
         key = draft.target.nodes[number].tensors[VARIABLE_ROLE]

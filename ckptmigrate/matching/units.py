@@ -47,18 +47,22 @@ class Unit:
     Attributes:
         roles: What each variable is to its layer, sorted, and its shape and dtype.
         members: For each block, the node of each variable in the order of `roles`; in the order of the blocks.
+        names: For each member, the full name of its layer, without what the variable is to it.
         places: For each member, the lists that it is in, from the root down: what each list is, and the index.
         counts: How many equal blocks there are on each level on the way down; empty if it is in none.
         tokens: The words of its paths and names, but for numbers of blocks.
+        own: Those of the layer itself, without what holds it.
         order: Its place among the units, in the order in which the model was made; None where that is not known.
         holder: The path of the object that holds the layer.
     """
 
     roles: tuple[tuple[str, TensorSpec], ...]
     members: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]
     places: tuple[tuple[Place, ...], ...]
     counts: tuple[int, ...]
     tokens: Tokens
+    own: Tokens
     order: int | None
     holder: tuple[str, ...]
 
@@ -69,6 +73,17 @@ class Unit:
             self.counts,
             tuple((role if len(self.roles) > 1 else "", spec.dtype, spec.num_elements) for role, spec in self.roles),
         )
+
+
+def repeated_names(graph: ObjectGraph) -> frozenset[str]:
+    """The names that several layers have, as those of a Keras 3 model that is no functional one: no identity."""
+    holders: dict[str, set[int]] = {}
+    for number, node in enumerate(graph.nodes):
+        for _, child in graph.tree_children(number) if node.children else ():
+            name = graph.nodes[child].full_name
+            if name and child not in graph.slot_nodes:
+                holders.setdefault(name.rpartition("/")[0], set()).add(number)
+    return frozenset(name for name, found in holders.items() if len(found) > 1)
 
 
 def read_units(graph: ObjectGraph, skipped: Collection[int]) -> list[Unit]:
@@ -114,15 +129,21 @@ def _unit(
     name = graph.nodes[first[roles[0]]].full_name
     # What a variable is to its layer is its role; the words are those of the layer, and those that people gave.
     given = [segment for segment in name.split("/") if not is_automatic(segment)]
-    words = tokens_of([*path, *given] if roles == ("",) else [*path[:-1], *(given[:-1] or given)])
+    names = tuple(graph.nodes[variables[roles[0]]].full_name for _, variables in members)
+    if roles != ("",):
+        path, given = path[:-1], given[:-1] or given
+        names = tuple(name.rpartition("/")[0] for name in names)
+    last = names[0].split("/")[-1:]
     return Unit(
         specs,
         tuple(tuple(variables[role] for role in roles) for _, variables in members),
+        names,
         tuple(tree.places(variables[roles[0]]) for _, variables in members),
         counts,
-        words,
+        tokens_of([*path, *given]),
+        tokens_of([*path[-1:], *(segment for segment in last if not is_automatic(segment))]),
         order if graph.kind == "object" else None,
-        path[:-2],
+        path[:-1],
     )
 
 
