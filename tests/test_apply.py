@@ -247,8 +247,8 @@ def test_live_ranges_are_copied_where_most_of_a_file_is_dead(tmp_path, layout, h
 
 
 def test_a_file_that_is_mostly_alive_is_linked(tmp_path):
-    source = write_tree(tmp_path / "s", {f"v{n}": floats(1000, start=n) for n in range(10)})
-    target = write_tree(tmp_path / "t", {f"v{n}": floats(1000) for n in range(6)})
+    source = write_tree(tmp_path / "s", {name: floats(1000, start=n) for n, name in enumerate("abcdefghij")})
+    target = write_tree(tmp_path / "t", {name: floats(1000) for name in "abcdef"})
     receipt = apply_plan(plan_between(source, target, drop_unused=True), str(tmp_path / "out"), link="hard")
     assert receipt.shards[0].how == "hard link"
 

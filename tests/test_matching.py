@@ -516,6 +516,39 @@ def test_an_item_whose_name_stands_elsewhere_is_not_taken_by_its_place():
     assert not match(tree("one", "two"), longer).steps
 
 
+def test_attributes_that_people_number_are_asked_about_where_they_may_have_been_numbered_anew():
+    def tree(*numbers):
+        return {"m": {f"conv{number}": {"k": floats(2)} for number in numbers}}
+
+    assert match(tree(1, 2), tree(1, 2, 3)).questions
+    assert match(tree(1, 2), tree(0, 1)).questions
+    assert not match(tree(1, 2, 5), tree(1, 2)).questions  # a gap: numbers are names here
+    distinct = match(
+        {"m": {"w1": floats(2), "w2": floats(3)}}, {"m": {"w1": floats(2), "w2": floats(3), "w3": floats(4)}}
+    )
+    assert {step.status for step in distinct.steps} == {"exact"}
+
+
+def test_a_square_matrix_is_proposed_where_others_were_transposed():
+    def tree(rows, columns):
+        return {"m": {"proj": {"kernel": floats(rows, columns)}, "gate": {"kernel": floats(3, 3)}}}
+
+    assert {step.status for step in match(tree(2, 4), tree(2, 4)).steps} == {"exact"}
+    (gate,) = match(tree(2, 4), tree(4, 2)).steps
+    assert (gate.status, path_of(gate.target)) == ("proposed", "m/gate/kernel")
+
+
+def test_a_layer_of_the_same_shape_and_another_name_is_only_proposed():
+    def tree(name):
+        return {"model": {"stem": {name: {"kernel": floats(2, 3)}, "norm": {"gamma": floats(3)}}}}
+
+    found = match(tree("conv"), tree("heron"))
+    assert {path_of(step.target): step.status for step in found.steps} == {
+        "model/stem/heron/kernel": "proposed",
+        "model/stem/norm/gamma": "exact",
+    }
+
+
 def test_rules_for_the_new_item_and_the_shift_leave_no_question():
     found = match(
         {"l": [layer(2) for _ in range(3)]},

@@ -27,6 +27,16 @@ Source: ``Functional._trackable_children`` in tf_keras ``engine/functional.py``.
 """
 
 
+_LISTS = ("N", "layer-N", "layer_with_weights-N")
+"""What lists and Keras 2's layers are called, with N for the number. All else is numbered by people."""
+
+_PARTS = "part_N"
+"""The parts of a partitioned variable: their numbers are no order of equal things.
+
+Source: ``_get_partitioned_variable`` in tensorflow/python/ops/variable_scope.py.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """A list that leads to nodes on both sides, and why its indices cannot be believed."""
@@ -197,7 +207,9 @@ class _Lists:
         counted = self.source.kind == "name"
         source_families = _families(source_edges, counted=counted)
         target_families = _families(target_edges, counted=counted)
-        for family in filter(target_families.__contains__, source_families):
+        for family in source_families:
+            if family not in target_families or family == _PARTS:
+                continue
             where = format_path((*self.target.paths[pair[1]], family))
             torn = self._torn(source_families[family], target_families[family])
             if torn:
@@ -205,7 +217,9 @@ class _Lists:
                 yield Doubt(*pair, tuple(sorted(torn)), reason)
             left = self._unsettled(self.source, source_families[family], self.settled.source)
             right = self._unsettled(self.target, target_families[family], self.settled.target)
-            for labels, reason in self._doubts_of(left, right, known):
+            is_list = family in _LISTS or (counted and is_automatic(family.replace("_N", "")))
+            doubts = self._doubts_of if is_list else self._doubts_of_attributes
+            for labels, reason in doubts(left, right, known):
                 yield Doubt(*pair, tuple(sorted(labels)), f"the list `{where}` {reason}")
 
     def _torn(self, source_items: Mapping[str, int], target_items: Mapping[str, int]) -> set[str]:
@@ -273,6 +287,30 @@ class _Lists:
         if unsure:
             yield unsure, "changed, with equal items on both sides of the change: one may be new and another gone"
 
+    def _doubts_of_attributes(
+        self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
+    ) -> Iterator[tuple[set[str], str]]:
+        """What cannot be believed of attributes that people number themselves: ``conv1``, ``conv2``.
+
+        Who inserts one, or takes one out, may number the others anew. That leaves numbers without a gap; where there
+        is one, and where what is there is like nothing else, a number is a name.
+        """
+        del known  # it speaks of positions, and a number is none while the others are what they were
+        same = source_items.keys() == target_items.keys()
+        if not same and not (_have_no_gap(source_items) and _have_no_gap(target_items)):
+            return
+        left, right = (
+            {label: self.contents(graph, node) for label, node in items.items()}
+            for graph, items in ((self.source, source_items), (self.target, target_items))
+        )
+        labels = list(left), list(right)
+        pairs = sure_pairs(list(left.values()), list(right.values()))
+        sure = {labels[0][i] for i, j in pairs if labels[0][i] == labels[1][j]}
+        both = {*left.values()} & {*right.values()}
+        unsure = {label for side in (left, right) for label, content in side.items() if content in both} - sure
+        if unsure.intersection(left) and unsure.intersection(right):
+            yield unsure, "has other numbers now: equal ones may have been numbered anew"
+
     def contents(self, graph: ObjectGraph, number: int) -> int:
         """A number for what tensors are at or below a node, whatever they are called."""
         specs = tuple(sorted(str(graph.specs[key]) for key in graph.keys_below(number)))
@@ -304,6 +342,12 @@ def _families(edges: Mapping[str, int], *, counted: bool) -> dict[str, dict[str,
         elif counted and is_automatic(label):
             families.setdefault(f"{label}_N", []).append((0, label, child))
     return {family: {label: child for _, label, child in sorted(items)} for family, items in families.items()}
+
+
+def _have_no_gap(items: Mapping[str, int]) -> bool:
+    """Whether items are numbered from 0 or 1 on, as who numbers them anew would do it."""
+    numbers = [int(found["index"]) for label in items if (found := _INDEX.fullmatch(label))]
+    return numbers in (list(range(len(items))), list(range(1, len(items) + 1)))
 
 
 class Signatures:
@@ -355,7 +399,9 @@ def aligned_items(
         {label: child for label, child in graph.nodes[number].children.items() if label in doubt.labels}
         for graph, number in ((source, doubt.source), (target, doubt.target))
     )
-    if old_items.keys() == new_items.keys():
+    if old_items.keys() == new_items.keys() or not all(label[-1].isdecimal() for label in old_items):
+        return
+    if {_INDEX.sub("N", label) for label in old_items} - {*_LISTS}:
         return
     olds, news = list(old_items.values()), list(new_items.values())
     old_names, new_names = item_names(source, olds), item_names(target, news)
