@@ -267,6 +267,69 @@ def test_slims_layers_become_those_of_keras(tmp_path):
     np.testing.assert_allclose(model(data), x, atol=1e-5)
 
 
+def block_cell(values, inputs):
+    """What the cell that stands in for cuDNN computes: `LSTMBlockCell` without a forget bias, step by step."""
+    batch, steps, _ = inputs.shape
+    units = values["bias"].size // 4
+    state, hidden, none, outputs = tf.zeros((batch, units)), tf.zeros((batch, units)), tf.zeros(units), []
+    for step in range(steps):
+        made = tf.raw_ops.LSTMBlockCell(
+            x=inputs[:, step],
+            cs_prev=state,
+            h_prev=hidden,
+            w=values["kernel"],
+            wci=none,
+            wcf=none,
+            wco=none,
+            b=values["bias"],
+            forget_bias=0.0,
+        )
+        state, hidden = made.cs, made.h
+        outputs.append(hidden)
+    return tf.stack(outputs, axis=1)
+
+
+@pytest.mark.parametrize("framework", [keras, tf_keras])
+def test_a_cudnn_lstm_of_two_layers_computes_the_same_in_keras(tmp_path, framework):
+    cells = [{"kernel": numbers(3 + 4, 16), "bias": numbers(16)}, {"kernel": numbers(4 + 2, 8), "bias": numbers(8)}]
+    named = {
+        f"cudnn_lstm/rnn/multi_rnn_cell/cell_{number}/cudnn_compatible_lstm_cell/{part}": value
+        for number, cell in enumerate(cells)
+        for part, value in cell.items()
+    }
+    source = save_named(tmp_path / "cudnn", named)
+    given = framework.Input((5, 3))
+    x = framework.layers.LSTM(4, return_sequences=True, name="cudnn_lstm_0")(given)
+    model = framework.Model(given, framework.layers.LSTM(2, return_sequences=True, name="cudnn_lstm_1")(x))
+    made = migrate(tmp_path, source, tf.train.Checkpoint(model=model), "cudnn-lstm-to-keras")
+    assert [step.status for step in made.steps].count("rule") == 6
+    data = numbers(2, 5, 3)
+    wanted = block_cell(cells[1], block_cell(cells[0], data))
+    assert np.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(model(data), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("framework", [keras, tf_keras])
+def test_a_cudnn_lstm_in_both_directions_computes_the_same_in_keras(tmp_path, framework):
+    ways = {
+        way: {"kernel": numbers(3 + 4, 16, seed=n), "bias": numbers(16, seed=n)} for n, way in enumerate(("fw", "bw"))
+    }
+    place = "blstm/stack_bidirectional_rnn/cell_0/bidirectional_rnn"
+    named = {
+        f"{place}/{way}/cudnn_compatible_lstm_cell/{part}": value
+        for way, cell in ways.items()
+        for part, value in cell.items()
+    }
+    source = save_named(tmp_path / "cudnn", named)
+    given = framework.Input((5, 3))
+    lstm = framework.layers.LSTM(4, return_sequences=True, name="lstm")
+    model = framework.Model(given, framework.layers.Bidirectional(lstm, name="blstm")(given))
+    migrate(tmp_path, source, tf.train.Checkpoint(model=model), "cudnn-lstm-to-keras")
+    data = numbers(2, 5, 3)
+    both = [block_cell(ways["fw"], data), block_cell(ways["bw"], data[:, ::-1])[:, ::-1]]
+    np.testing.assert_allclose(model(data), tf.concat(both, -1), atol=1e-5)
+
+
 @pytest.mark.skipif("cloudml-housing-ckpt" not in corpus_prefixes(), reason="no corpus")
 def test_a_real_canned_estimator_becomes_layers_of_keras(tmp_path):
     source = corpus_prefixes()["cloudml-housing-ckpt"]
