@@ -306,8 +306,11 @@ class _Lists:
         labels = list(left), list(right)
         pairs = sure_pairs(list(left.values()), list(right.values()))
         sure = {labels[0][i] for i, j in pairs if labels[0][i] == labels[1][j]}
-        both = {*left.values()} & {*right.values()}
-        unsure = {label for side in (left, right) for label, content in side.items() if content in both} - sure
+        # Where the numbers are the same, an item like none of the other side changed in its place.
+        alike = {*left.values()} & {*right.values()}
+        if not same:
+            alike |= {content for side in (left, right) for content, n in Counter(side.values()).items() if n > 1}
+        unsure = {label for side in (left, right) for label, content in side.items() if content in alike} - sure
         if unsure.intersection(left) and unsure.intersection(right):
             yield unsure, "has other numbers now: equal ones may have been numbered anew"
 

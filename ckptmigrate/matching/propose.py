@@ -234,8 +234,8 @@ def _judged(
 
 
 def _is_kin(s: Unit, t: Unit) -> bool:
-    """Whether two layers are called alike, or one of them is not called anything."""
-    return not s.own or not t.own or bool(_kinship(s, t))
+    """Whether two layers are called alike, or neither is called anything."""
+    return bool(_kinship(s, t)) or not (s.own or t.own)
 
 
 def _kinship(s: Unit, t: Unit) -> frozenset[str]:
