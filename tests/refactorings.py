@@ -303,7 +303,11 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
 
     An attribute is the same in all objects of its class, so two of them can be told apart if anywhere they differ.
     """
-    renamed = [edge for edge in draft.opaque if not all(_is_named(draft, thing) for thing in edge.values())]
+    renamed = [
+        edge
+        for edge in draft.opaque
+        if not all(_is_named(draft, thing) for thing in edge.values()) and not _have_optimizers(draft, edge)
+    ]
     before = [_looks(edge, _look_before) for edge in renamed]
     came, went = ([_looks(edge, look_of) for edge in edges] for edges in (draft.new, draft.gone))
     for edge, looks in zip(renamed, before, strict=True):
@@ -317,11 +321,16 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
             yield from ((thing, "replaced") for thing in edge.values())
 
 
+def _have_optimizers(draft: Draft, edge: Mapping[Part | None, Thing]) -> bool:
+    """Whether what lost its name are models of which each has an optimizer with a name of its own."""
+    return draft.source.root in edge and len(draft.source.states) > 1 and len(draft.target.states) > 1
+
+
 def _looks(edge: Mapping[Part | None, Thing], look: Callable[[Thing], object]) -> dict[Part, object]:
     return {home: look(thing) for home, thing in edge.items() if home is not None}
 
 
-_MANY = 3
+_MANY = 2
 """So many layers of one object are not all thrown away, and others of their very shapes made."""
 
 

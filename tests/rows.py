@@ -224,15 +224,14 @@ def reorder_attributes(draft: Draft) -> bool:
 def rebase(draft: Draft) -> bool:
     """Numbered attributes begin at another number."""
     row = pick(draft, [row for row in rows(draft) if row.stem])
-    if row is None or row.base > 1:
+    if row is None or row.base > 1 or draft.names_are_labels:
         return False
     row.base = 1 - row.base
     old = [item.origin for item in row.items]
     row.put(row.items)
-    _rename_row(draft, row, None)
     # As if the one at the end had gone and one at the start had come, or the other way round.
     looks = [look_of(item) for item in old]
-    named = draft.source.tells_names and draft.target.tells_names and not draft.names_are_labels
+    named = draft.source.tells_names and draft.target.tells_names
     for item, look in zip(row.items, looks, strict=True):
         if looks.count(look) > 1 and not (named and item.given == item.origin.given):
             draft.undecidable.update(dict.fromkeys(weights_below(item), "number"))
