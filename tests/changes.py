@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from architectures import Part, Weight, dense, embedding, listed, look_of, parts_below
+from architectures import Part, Weight, dense, embedding, listed, look_of, parts_below, weights_below
 from drafts import (
     Draft,
     Thing,
@@ -358,17 +358,22 @@ def transpose(draft: Draft) -> bool:
         if all(_turns(child) and _kernel(child).shape[0] != _kernel(child).shape[1] for _, _, child in places)
     ]
     places = pick(draft, options)
-    if places is None:
+    if places is None or _is_turned(draft):
         return False
     for _, _, child in places:
         _turn(child)
     return True
 
 
+def _is_turned(draft: Draft) -> bool:
+    """Whether kernels were transposed before: twice is not at all, and would leave no sign of the square ones."""
+    return any(isinstance(op, Transpose) for weight in weights_below(draft.target.root) for op in weight.ops)
+
+
 def transpose_all(draft: Draft) -> bool:
     """All dense kernels are stored the other way round, the square ones too."""
     layers = {child: None for _, _, child in own_parts(draft.target.root) if is_layer(child) and _turns(child)}
-    if all(_kernel(layer).shape[0] == _kernel(layer).shape[1] for layer in layers):
+    if all(_kernel(layer).shape[0] == _kernel(layer).shape[1] for layer in layers) or _is_turned(draft):
         return False
     new = draft.rng.choice(("kernel", "weight", "weight"))
     for layer in layers:

@@ -65,13 +65,15 @@ class Design:
         root: The parts under the checkpoint's keywords.
         framework: ``module`` (tf.Module), ``keras2``, ``keras3``, ``tf1``.
         naming: ``given`` where people named the layers, ``auto`` where Keras did, ``none`` where variables have
-            no names (tf.Module) or the same ones (Keras 3 where layers are built by their model's call).
+            no names (tf.Module) or the same ones (Keras 3 where layers are built by their model's call), ``role``
+            where they are called as their attribute, ``scoped`` where their module's type comes before that (Sonnet).
         roles: ``keras`` (kernel, bias), or ``short`` (w, b) where people hold the variables themselves.
         states: The optimizers.
         compiled: Whether models have their optimizer too.
         offset: How many layers of each type were built before.
         bare: Whether the model is the checkpoint's root.
         counted: Whether it has a save counter.
+        hides_lists: Whether layers are in lists that Keras 3 does not follow, so that only the optimizer tells of them.
     """
 
     root: Part
@@ -83,6 +85,7 @@ class Design:
     offset: int = 0
     bare: bool = False
     counted: bool = False
+    hides_lists: bool = False
 
     @property
     def tells_names(self) -> bool:
@@ -116,7 +119,12 @@ def zeros(shape, dtype="float32"):
 
 def names_of(design: Design) -> dict[Weight, str]:
     """The full name of every variable."""
-    found = _Names(design).found
+    names = _Names(design)
+    found = names.found
+    if design.naming == "scoped":
+        return names.scoped
+    if design.naming == "role":
+        return {weight: name.rpartition("/")[2] for weight, name in names.scoped.items()}
     if design.naming != "none":
         return found
     if design.framework == "module":
@@ -132,6 +140,7 @@ class _Names:
         self.design = design
         self.counts: Counter[str] = Counter()
         self.found: dict[Weight, str] = {}
+        self.scoped: dict[Weight, str] = {}
         for keyword, model in design.root.children.items():
             if design.framework == "tf1":
                 # One graph holds all models, each in a scope of its own if there are several.
@@ -144,6 +153,7 @@ class _Names:
         for label, child in part.children.items():
             if isinstance(child, Weight):
                 self.found.setdefault(child, "/".join((*before, label)))
+                self.scoped.setdefault(child, f"{part.kind}/{_role(self.design, part, label)}")
         for child in part.children.values():
             if isinstance(child, Weight):
                 continue
@@ -206,7 +216,7 @@ def store(design: Design) -> Stored:
     return Stored(
         serialized,
         {Key(key): spec_of(value_of(value)) for key, value in sorted(tensors.items())},
-        {weight: key_of[id(variable)] for weight, variable in variables.items()},
+        {weight: key_of[id(variable)] for weight, variable in variables.items() if id(variable) in key_of},
         {which: key_of[id(slot)] for which, slot in slots.items()},
         {which: key_of[id(scalar)] for which, scalar in scalars.items()},
     )
@@ -235,7 +245,7 @@ def _object(design: Design, part: Part, variables, parts):
     for label, child in part.children.items():
         if isinstance(child, Weight):
             made[_role(design, part, label)] = variables[child]
-        else:
+        elif child.form != "list" or not design.hides_lists:
             made[label] = _object(design, child, variables, parts)
     if part.form == "list":
         parts[part] = list(made.values())

@@ -80,13 +80,15 @@ def case(seed: int, only: Sequence[str] | None = None) -> Case:
     rng = random.Random(f"case {seed}")  # noqa: S311  # nothing is to be kept secret
     family = rng.choice(list(FAMILIES))
     source = _source(family, rng)
+    _vary(source, random.Random(f"style {seed}"))  # noqa: S311  # as above
     draft = Draft(source, copied(source), rng)
     wanted = rng.choice((1, 1, 2, 2, 3, 4, 5)) if only is None else len(only)
     applied: list[str] = []
     for name in _drawn(rng) if only is None else only:
         # Each has random numbers of its own, so that a case with fewer of them is much the same.
         draft.rng = random.Random(f"{name} {seed}")  # noqa: S311  # as above
-        if len(applied) < wanted and CHANGES[name][0](draft):
+        followed = not source.hides_lists or name in _WHERE_LISTS_ARE_HIDDEN
+        if len(applied) < wanted and followed and CHANGES[name][0](draft):
             applied.append(name)
     undecidable = {**_undecidable(draft), **draft.undecidable}
     truth, hopeless = _truth(draft, lay(source), lay(draft.target), undecidable)
@@ -108,7 +110,8 @@ def _drawn(rng: random.Random) -> list[str]:
 
 def _style(design: Design) -> str:
     flow = any(model.form == "flow" for model in design.root.children.values())
-    return f"{design.framework}{' functional' if flow else ''}, {design.naming} names"
+    lists = " hidden lists" if design.hides_lists else ""
+    return f"{design.framework}{' functional' if flow else ''}{lists}, {design.naming} names"
 
 
 # A source.
@@ -142,6 +145,42 @@ def _source(family: str, rng: random.Random) -> Design:
         design.compiled = bool(design.states) and rng.random() < 0.4
         design.bare = len(root.children) == 1 and rng.random() < 0.3
     return design
+
+
+def _vary(design: Design, rng: random.Random) -> None:
+    """Styles that are less common."""
+    if design.framework == "module" and rng.random() < 0.4:
+        design.naming = rng.choice(("role", "scoped"))
+    numbered = [
+        (part, stem)
+        for _, _, part in parts_below(design.root)
+        for stem, items in _stems(part).items()
+        if part.form == "object" and not part.is_atomic and len(items) > 1
+    ]
+    is_object = design.framework == "keras3" and all(part.form == "object" for _, _, part in parts_below(design.root))
+    if is_object and design.states and numbered and rng.random() < 0.25:
+        design.hides_lists = True
+        for part, stem in numbered:
+            items = _stems(part)[stem]
+            rest = {label: child for label, child in part.children.items() if child not in items}
+            part.children = {**rest, f"{stem.strip('_')}s": listed(f"{stem}s", items)}
+
+
+def _stems(part: Part) -> dict[str, list[Part]]:
+    """The numbered attributes of a part, by what is before the number."""
+    found: dict[str, list[Part]] = {}
+    for label, child in part.children.items():
+        if isinstance(child, Part) and label[-1].isdigit():
+            found.setdefault(re.sub(r"\d+$", "", label), []).append(child)
+    return found
+
+
+_WHERE_LISTS_ARE_HIDDEN = frozenset(
+    """
+    insert_equal insert_other delete_equal delete_other swap_optimizer compile_model count_saves bare decoy
+    """.split()  # noqa: SIM905  # a list of this many strings is no easier to read
+)
+"""The changes whose outcome can be told where only the optimizer knows of variables, and in which order."""
 
 
 def _functional(model: Part, rng: random.Random, *, named: bool) -> Part:
