@@ -22,6 +22,8 @@ _HOMES = {
     "read_rulebook": "ckptmigrate.rules",
     "Matching": "ckptmigrate.matching",
     "match_graphs": "ckptmigrate.matching",
+    "fit_packs": "ckptmigrate.packs",
+    "read_pack": "ckptmigrate.packs",
     "Endpoint": "ckptmigrate.plan",
     "Plan": "ckptmigrate.plan",
     "make_plan": "ckptmigrate.plan",
@@ -50,10 +52,12 @@ __all__ = [
     "apply_plan",
     "build_checkpoint",
     "find_prefix",
+    "fit_packs",
     "make_plan",
     "match_graphs",
     "parse_rulebook",
     "plan_bundles",
+    "read_pack",
     "read_rulebook",
     "reverse_plan",
     "verify_checkpoint",
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from ckptmigrate.graph import ObjectGraph
     from ckptmigrate.graph.template import build_checkpoint, write_template
     from ckptmigrate.matching import Matching, match_graphs
+    from ckptmigrate.packs import fit_packs, read_pack
     from ckptmigrate.plan import Endpoint, Plan, make_plan, plan_bundles
     from ckptmigrate.reverse import reverse_plan
     from ckptmigrate.rules import Rule, parse_rulebook, read_rulebook

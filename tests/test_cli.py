@@ -178,7 +178,7 @@ def test_rules_may_come_from_several_files(tmp_path):
     assert ckptmigrate("plan", source, "--target", target, *files).status == 0
 
 
-@pytest.mark.parametrize("name", ["plan", "rules"])
+@pytest.mark.parametrize("name", ["packs", "plan", "rules"])
 def test_schemas_are_printed_as_they_are(name):
     assert "$schema" in json.loads(ckptmigrate("schema", name).out)
 

@@ -78,7 +78,19 @@ def test_a_pack_says_what_it_is_for_and_where_its_facts_come_from(name):
 
 def test_the_packs_are_those_of_the_top_level_folder():
     assert set(pack_names()) == {file.stem for file in (ROOT / "rules").glob("*.yaml")}
-    assert {"reroot", "tf1-bert-to-model-garden"} <= set(pack_names())
+    assert {name for name in pack_names() if not name.startswith("hf-tf-")} == {
+        "cudnn-lstm-to-keras",
+        "estimator-canned-to-keras",
+        "keras2-to-keras3",
+        "legacy-to-new-optimizer",
+        "mixed-precision",
+        "reroot",
+        "tf-slim-batchnorm",
+        "tf1-bert-to-model-garden",
+        "tf1-ema-to-weights",
+    }
+    kin = {name.removeprefix("hf-tf-").removesuffix("-to-keras-hub") for name in pack_names() if "keras-hub" in name}
+    assert kin == {"albert", "bart", "bert", "distilbert", "gpt2", "roberta"}
 
 
 # The commands.

@@ -11,9 +11,11 @@ from chains import vocab
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Drop, Question, Step, Unmatched
 from ckptmigrate.ops import Cast, Fill, Gates, Mean, Part, Reshape, Resize, Transpose
+from ckptmigrate.packs import pack_names, read_pack
 from ckptmigrate.plan import Endpoint, Plan
 from ckptmigrate.rules import parse_rulebook
 from ckptmigrate.rules.reading import _RULE_ARGUMENTS
+from ckptmigrate.schemas import read_schema
 from ckptmigrate.spec import DType, Key
 
 GOOD_RULES = [
@@ -170,3 +172,48 @@ def test_a_plan_with_everything_in_it_fits_the_schema():
         (Drop(c, "--drop-unused"),),
     )
     jsonschema.validate(json.loads(plan.to_json()), schema("plan-1.json"))
+
+
+PACK = """
+pack: {for: A move., facts: [a book]}
+rules: [{rename: {from: a, to: b}}]
+examples:
+  - says: all
+    before: {names: {a: "float32[2]"}}
+    after: {paths: {b: "float32[2]"}, slots: [[o, m, b, "float32[2]"]]}
+    moved: {b: a}
+"""
+
+
+@pytest.mark.parametrize("name", pack_names())
+def test_a_pack_that_is_shipped_fits_the_schema(name):
+    jsonschema.validate(yaml.safe_load(read_pack(name).text), json.loads(read_schema("packs")))
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ("for: A move.,", ""),
+        ("facts: [a book]", "facts: a book"),
+        ("rename", "renam"),
+        ("rules:", "rule:"),
+        ("says: all", "name: all"),
+        ("before:", "source:"),
+        ("moved: {b: a}", "moved: [b, a]"),
+        ("[o, m, b, ", "[o, m, "),
+        ("names: {a: ", "name: {a: "),
+    ],
+)
+def test_a_file_that_is_no_pack_does_not_fit_the_schema(said, instead, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(PACK)
+    assert read_pack(str(own)).examples
+    schema = json.loads(read_schema("packs"))
+    jsonschema.validate(yaml.safe_load(PACK), schema)
+    assert said in PACK
+    wrong = PACK.replace(said, instead)
+    own.write_text(wrong)
+    with pytest.raises((CkptMigrateError, Problems)):
+        read_pack(str(own))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(wrong), schema)

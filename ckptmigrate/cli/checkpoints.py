@@ -150,12 +150,12 @@ def verify(prefix: str, target: str, *, plan_file: str | None, as_json: bool) ->
 
 
 @click.command(epilog=examples("ckptmigrate schema rules > rules.schema.json"))
-@click.argument("name", type=click.Choice(["plan", "rules"]))
+@click.argument("name", type=click.Choice(["packs", "plan", "rules"]))
 def schema(name: str) -> None:
-    """Print the JSON Schema of rule files or plans, for editors and programs."""
-    from importlib.resources import files
+    """Print the JSON Schema of rule files, packs or plans, for editors and programs."""
+    from ckptmigrate.schemas import read_schema
 
-    click.echo(files("ckptmigrate.schemas").joinpath(f"{name}-1.json").read_text(encoding="utf-8"), nl=False)
+    click.echo(read_schema(name), nl=False)
 
 
 @click.command(epilog=examples("ckptmigrate demo", "ckptmigrate demo --folder /tmp/demo"))
