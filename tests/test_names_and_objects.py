@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from builders import Partitioned, Var, floats, key_of, plan_between, write_tensors, write_tree
+from builders import Partitioned, Var, floats, graph_of, key_of, plan_between, spec_of, write_tensors, write_tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ckptmigrate import apply_plan, reverse_plan, verify_checkpoint, write_template
+from ckptmigrate import ObjectGraph, apply_plan, match_graphs, reverse_plan, verify_checkpoint, write_template
 from ckptmigrate.bundle import Bundle
-from ckptmigrate.spec import OBJECT_GRAPH_KEY
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
 
 v1 = tf.compat.v1
 
@@ -188,11 +190,13 @@ def status_of(tmp_path, sources, targets):
         (["enc/w", "dec/w"], "certain"),
         (["enc/dense/kernel", "dec/dense/kernel"], "certain"),
         (["block_1/w", "block_2/w"], "certain"),
+        (["lstm1/kernel", "lstm2/kernel"], "certain"),
         (["dense/kernel"], "proposed"),
         (["dense/kernel", "dense_1/kernel"], "proposed"),
         (["enc/dense/kernel", "enc/dense_1/kernel"], "proposed"),
         (["kernel", "bias"], "proposed"),
         (["Variable", "Variable_1"], "proposed"),
+        (["Conv/weights", "Conv_1/weights"], "proposed"),
     ],
 )
 def test_a_name_is_certain_if_somebody_gave_it(tmp_path, names, status):
@@ -218,6 +222,43 @@ def test_names_that_are_counted_otherwise_are_asked_about(tmp_path, sources, tar
 def test_numbers_that_people_gave_are_asked_about_where_there_are_more_of_them_now(tmp_path):
     found, _ = status_of(tmp_path, ["block_1/w", "block_2/w"], ["block_1/w", "block_2/w", "block_3/w"])
     assert not found
+
+
+def called(layers, first):
+    """The kernels' full names: a person's, or a framework's, which counts from `first`."""
+    numbers = itertools.count(first)
+    scopes = [
+        name or f"dense_{number}".removesuffix("_0")
+        for _, name, _ in layers
+        for number in [None if name else next(numbers)]
+    ]
+    return [f"{scope}/kernel" for scope in scopes]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_is_built_in_whatever_order_nothing_certain_is_wrong(data):
+    sizes = st.integers(1, 3)
+    old = [
+        (at, data.draw(st.sampled_from([None, f"enc{'abcdef'[at]}"])), data.draw(sizes))
+        for at in range(data.draw(st.integers(1, 6)))
+    ]
+    new = list(data.draw(st.permutations(old)))[data.draw(st.integers(0, 2)) :]
+    for number in range(data.draw(st.integers(0 if new else 1, 2))):
+        new.insert(data.draw(st.integers(0, len(new))), (100 + number, None, data.draw(sizes)))
+    old_names, new_names = called(old, 0), called(new, data.draw(st.integers(0, 2)))
+    items = [{"kernel": Var(floats(size, 2), name)} for name, (_, _, size) in zip(new_names, new, strict=True)]
+    labels = data.draw(st.permutations("zyxwvuts"))
+    tree = {"model": items if data.draw(st.booleans()) else dict(zip(labels, items, strict=False))}
+    paths = [
+        f"model/{label}/kernel" for label in (range(len(new)) if isinstance(tree["model"], list) else tree["model"])
+    ]
+    names = {Key(name): spec_of(floats(size, 2)) for name, (_, _, size) in sorted(zip(old_names, old, strict=True))}
+    found = match_graphs(ObjectGraph.from_names(names), graph_of(tree))
+    is_what = dict(zip(old_names, (at for at, _, _ in old), strict=True))
+    is_now = dict(zip(map(key_of, paths), (at for at, _, _ in new), strict=True))
+    for step in found.steps:
+        assert step.status == "proposed" or is_what[step.sources[0]] == is_now[step.target]
 
 
 def test_a_name_that_several_variables_have_is_asked_about(tmp_path):

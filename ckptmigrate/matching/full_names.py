@@ -162,7 +162,7 @@ def _walk(source: _Names, target: _Names, pairs: Mapping[int, int]) -> Iterator[
 
 def _why_uncertain(stem: str, ours: frozenset[str], theirs: frozenset[str]) -> str:
     """What speaks against believing the labels of one stem, in one place; empty if nothing does."""
-    if is_automatic(stem):
+    if any(map(is_automatic, ours)):
         # An object that is the only one of its kind where it is needs no name to be told.
         alone = len(ours) == len(theirs) == 1
         return "" if alone else f"`{stem}_N` are a framework's names, whose numbers say what was built before them"

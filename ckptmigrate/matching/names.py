@@ -21,9 +21,11 @@ _AUTOMATIC = frozenset(
     locally_connected2d lstm lstm_cell mlp model multi_head_attention normalization p_re_lu prelu re_lu reshape
     rms_normalization rnn separable_conv1d separable_conv2d sequential simple_rnn simple_rnn_cell
     spectral_normalization stacked_rnn_cells time_distributed unit_normalization variable Variable ShardedVariable
+    BatchNorm Conv Conv2d_transpose GroupNorm InstanceNorm LayerNorm SeparableConv2d basic_lstm_cell basic_rnn_cell
+    fully_connected
     """.split()  # noqa: SIM905  # a list of this many strings is no easier to read
 )
-"""Names that nobody gave: those of the layers of Keras and Sonnet, in snake case, and TensorFlow's of a variable.
+"""Names that nobody gave: those of the layers of Keras, Sonnet and TF-Slim, and TensorFlow's of a variable.
 
 Behind them ``_7`` says only that six others were built before, in the same process.
 """
