@@ -21,7 +21,18 @@ from ckptmigrate import notation, ops
 from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import CkptMigrateError, OperationError, PlanError, raise_all
 from ckptmigrate.graph import ObjectGraph
-from ckptmigrate.matching import Drop, Matching, Question, Status, Step, Unmatched, match_graphs
+from ckptmigrate.matching import (
+    Answers,
+    Drop,
+    Hypothesis,
+    Lead,
+    Matching,
+    Question,
+    Status,
+    Step,
+    Unmatched,
+    match_graphs,
+)
 from ckptmigrate.ops import Fill, Part, Slice
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key, TensorSpec, fits
@@ -108,7 +119,7 @@ class Plan:
             "source": _endpoint_data(self.source),
             "target": _endpoint_data(self.target),
             "steps": [_step_data(step) if step.ops else step for step in self.steps],
-            "ambiguous": self.ambiguous,
+            "ambiguous": [_question_data(question) for question in self.ambiguous],
             "unmatched_source": [unmatched.key for unmatched in self.unmatched_source],
             "unmatched_target": [unmatched.key for unmatched in self.unmatched_target],
             "dropped": self.dropped,
@@ -152,16 +163,16 @@ class Plan:
             )
             for number, step in enumerate(wire.steps)
         )
+        questions = tuple(
+            _question(item, f"{where} ambiguous[{number}]", problems) for number, item in enumerate(wire.ambiguous)
+        )
         raise_all(f"{where}: not a plan", problems[:_SHOWN])
         reasons = wire.reasons
         return cls(
             Endpoint(wire.source.prefix, wire.source.fingerprint, wire.source.factory),
             Endpoint(wire.target.prefix, wire.target.fingerprint, wire.target.factory),
             steps,
-            tuple(
-                Question(item.targets, item.sources, item.reason, tuple(map(str, item.hypotheses)))
-                for item in wire.ambiguous
-            ),
+            questions,
             tuple(Unmatched(key, reasons.get("source", {}).get(key, "")) for key in wire.unmatched_source),
             tuple(Unmatched(key, reasons.get("target", {}).get(key, "")) for key in wire.unmatched_target),
             tuple(Drop(item.source, item.rule) for item in wire.dropped),
@@ -406,6 +417,33 @@ def _step_data(step: Step) -> dict[str, Any]:
     }
 
 
+def _question_data(question: Question) -> dict[str, Any]:
+    return {
+        "targets": question.targets,
+        "sources": question.sources,
+        "reason": question.reason,
+        "hypotheses": [
+            {
+                "text": hypothesis.text,
+                "leads": [
+                    {
+                        "target": lead.target,
+                        "sources": lead.sources,
+                        "ops": [notation.to_data(operation) for operation in lead.ops],
+                    }
+                    for lead in hypothesis.leads
+                ],
+                "new": hypothesis.new,
+                "gone": hypothesis.gone,
+                "evidence": hypothesis.evidence,
+            }
+            for hypothesis in question.hypotheses
+        ],
+        "ways": question.answers.ways,
+        "missing": question.answers.missing,
+    }
+
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """How msgspec says that bytes are not JSON, no UTF-8, or nested without end."""
 
@@ -452,6 +490,23 @@ def _operations(data: list[Any], where: str, problems: list[CkptMigrateError]) -
     return tuple(read)
 
 
+def _question(wire: _QuestionWire, where: str, problems: list[CkptMigrateError]) -> Question:
+    hypotheses = tuple(
+        Hypothesis(
+            item.text,
+            tuple(
+                Lead(lead.target, lead.sources, _operations(lead.ops, f"{where}.hypotheses", problems))
+                for lead in item.leads
+            ),
+            item.new,
+            item.gone,
+            item.evidence,
+        )
+        for item in wire.hypotheses
+    )
+    return Question(wire.targets, wire.sources, wire.reason, Answers(hypotheses, wire.ways, wire.missing))
+
+
 # The file as msgspec validates it. Unknown words are refused: in a file edited by hand they are typing errors.
 
 
@@ -474,11 +529,27 @@ class _StepWire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     evidence: tuple[str, ...]
 
 
+class _LeadWire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    target: Key
+    sources: tuple[Key, ...]
+    ops: list[Any] = []
+
+
+class _HypothesisWire(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    leads: list[_LeadWire]
+    new: tuple[Key, ...] = ()
+    gone: tuple[Key, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
 class _QuestionWire(msgspec.Struct, forbid_unknown_fields=True):
     targets: tuple[Key, ...]
     sources: tuple[Key, ...]
     reason: str
-    hypotheses: list[Any]
+    hypotheses: list[_HypothesisWire]
+    ways: int = 0
+    missing: str = ""
 
 
 class _DropWire(msgspec.Struct, forbid_unknown_fields=True):

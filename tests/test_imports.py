@@ -83,7 +83,7 @@ def test_help_imports_nothing_but_the_command_line(checkpoints):
 # type checking count as well. The package's own `__init__` names the public interface and imports it when it is used.
 ORDER = (
     {"errors", "schemas"},
-    {"spec"},
+    {"spec", "fold"},
     {"dtypes", "noise", "vocabulary", "bundle"},
     {"graph", "ops"},
     {"notation"},

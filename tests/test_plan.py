@@ -308,7 +308,9 @@ EXAMPLE = b"""{"schema": "ckptmigrate.plan/1", "source": {"prefix": "a", "finger
 {"target": "x", "sources": ["y"], "ops": [{"cast": {"dtype": "half"}}], "status": "rule", "confidence": 1.0,
  "evidence": ["because"]},
 {"target": "z", "sources": [], "ops": [{"init": {"with": 0.5}}], "status": "initial", "confidence": 1,
- "evidence": []}], "ambiguous": [{"targets": ["t"], "sources": ["s"], "reason": "r", "hypotheses": ["h"]}],
+ "evidence": []}], "ambiguous": [{"targets": ["t"], "sources": ["s"], "reason": "r", "hypotheses": [
+ {"text": "h", "leads": [{"target": "t", "sources": ["s"], "ops": [{"cast": {"dtype": "half"}}]}], "new": ["t"],
+  "gone": ["s"], "evidence": ["e"]}], "ways": 6, "missing": "m"}],
 "unmatched_source": ["u"], "unmatched_target": ["v"], "dropped": [{"source": "d", "rule": "e"}]}
 """
 

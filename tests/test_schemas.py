@@ -9,7 +9,7 @@ import yaml
 from chains import vocab
 
 from ckptmigrate.errors import CkptMigrateError, Problems
-from ckptmigrate.matching import Drop, Question, Step, Unmatched
+from ckptmigrate.matching import Answers, Drop, Hypothesis, Lead, Question, Step, Unmatched
 from ckptmigrate.ops import Cast, Fill, Gates, Mean, Part, Reshape, Resize, Transpose
 from ckptmigrate.packs import pack_names, read_pack
 from ckptmigrate.plan import Endpoint, Plan
@@ -166,7 +166,16 @@ def test_a_plan_with_everything_in_it_fits_the_schema():
             Step(b, (b,), (Resize(0, 3, 0.5), Resize(0, 4, Mean(0.1, 2)), Resize(0, 5)), "rule", 1.0, ()),
             Step(c, (), (Fill(0.5),), "initial", 1.0, ()),
         ),
-        (Question((a,), (b,), "which one?", ("a is b",)),),
+        (
+            Question((a,), (b,), "which one?"),
+            Question((a, c), (b,), "which one?", Answers((Hypothesis("a is b", (Lead(a, (b,)),)),), 2, "a name")),
+            Question(
+                (a, c),
+                (b,),
+                "which one?",
+                Answers((Hypothesis("reshaped", (Lead(a, (b,), (Reshape((2,)),)),), (c,), (b,), ("so it is",)),)),
+            ),
+        ),
         (Unmatched(a, "no such path"),),
         (Unmatched(b),),
         (Drop(c, "--drop-unused"),),

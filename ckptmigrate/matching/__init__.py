@@ -2,11 +2,14 @@
 
 from ckptmigrate.matching.difference import Difference, find_difference
 from ckptmigrate.matching.match import match_graphs
-from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
+from ckptmigrate.matching.result import Answers, Drop, Hypothesis, Lead, Matching, Question, Status, Step, Unmatched
 
 __all__ = [
+    "Answers",
     "Difference",
     "Drop",
+    "Hypothesis",
+    "Lead",
     "Matching",
     "Question",
     "Status",

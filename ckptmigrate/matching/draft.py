@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
-from ckptmigrate.matching.result import Drop, Question, Status, Step
+from ckptmigrate.matching.result import Answers, Drop, Question, Status, Step
 from ckptmigrate.spec import Key, fits
 
 
@@ -35,6 +35,7 @@ class Draft:
         target_reasons: Why nothing leads to a tensor of the target, where it is known.
         questions: What a person has to answer.
         asked: The target's keys that wait for an answer.
+        proposed: The target's keys that were proposed together, one group after the other.
         source_apart: The source's keys of what is known to be something and does not fit: for rules to lead.
         target_apart: The same of the target.
     """
@@ -50,6 +51,7 @@ class Draft:
     target_reasons: dict[Key, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
     asked: set[Key] = field(default_factory=set)
+    proposed: list[tuple[Key, ...]] = field(default_factory=list)
     source_apart: set[Key] = field(default_factory=set)
     target_apart: set[Key] = field(default_factory=set)
 
@@ -80,7 +82,7 @@ class Draft:
         """Take a step back: its target and its sources are free again."""
         self.used.difference_update(self.steps.pop(target_key).sources)
 
-    def ask(self, sources: Iterable[Key], targets: Iterable[Key], reason: str) -> None:
+    def ask(self, sources: Iterable[Key], targets: Iterable[Key], reason: str, answers: Answers = Answers()) -> None:  # noqa: B008  # frozen
         """Open a question, if both sides have tensors that wait for its answer."""
         waiting_targets = tuple(
             key for key in dict.fromkeys(targets) if key not in self.steps and key not in self.asked
@@ -89,5 +91,5 @@ class Draft:
             key for key in dict.fromkeys(sources) if key not in self.used and key not in self.dropped
         )
         if waiting_sources and waiting_targets:
-            self.questions.append(Question(waiting_targets, waiting_sources, reason))
+            self.questions.append(Question(waiting_targets, waiting_sources, reason, answers))
             self.asked.update(waiting_targets)

@@ -13,11 +13,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.alignment import sure_pairs
 from ckptmigrate.matching.draft import Draft
-from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, item_names, moved, slot_tails
+from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, is_given, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, TensorSpec, format_path
 
 _INDEX = re.compile(r"(?P<before>.*?)(?P<index>\d+)(?P<after>\D*)", re.DOTALL)
@@ -39,21 +40,38 @@ Source: ``_get_partitioned_variable`` in tensorflow/python/ops/variable_scope.py
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A list that leads to nodes on both sides, and why its indices cannot be believed."""
+    """A list that leads to nodes on both sides, and why its indices cannot be believed.
+
+    Attributes:
+        source: The object of the source that is the list, or holds it.
+        target: The object of the target.
+        labels: The edges that lead to the doubtful items of either side, by their numbers.
+        reason: Why, in words.
+        where: The list in the target, in words.
+    """
 
     source: int
     target: int
     labels: tuple[str, ...]
     reason: str
+    where: str
+
+    def items(self, graph: ObjectGraph, number: int) -> list[int]:
+        """The doubtful items of one side, in the order of the list."""
+        children = graph.nodes[number].children
+        return [children[label] for label in self.labels if label in children]
 
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Variables of both sides that equal walks lead to and names keep apart."""
+    """Pairs of variables that equal walks lead to and names keep apart."""
 
-    sources: tuple[int, ...]
-    targets: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
     reason: str
+
+    def side(self, at: Literal[0, 1]) -> list[int]:
+        """The variables of the source (0) or of the target (1)."""
+        return sorted(pair[at] for pair in self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,7 @@ def exact_pairs(source: ObjectGraph, target: ObjectGraph, settled: Settled) -> E
 
 def _apart(pairs: Collection[tuple[int, int]], reason: str) -> Iterator[Apart]:
     if pairs:
-        yield Apart(tuple(sorted(s for s, _ in pairs)), tuple(sorted(t for _, t in pairs)), reason)
+        yield Apart(tuple(sorted(pairs)), reason)
 
 
 def _told_apart(source: ObjectGraph, target: ObjectGraph, nameless: Mapping[int, int]) -> frozenset[tuple[int, int]]:
@@ -214,13 +232,13 @@ class _Lists:
             torn = self._torn(source_families[family], target_families[family])
             if torn:
                 reason = f"the list `{where}` changed order by rules that speak of part of its items: what of the rest?"
-                yield Doubt(*pair, tuple(sorted(torn)), reason)
+                yield Doubt(*pair, _by_number(torn), reason, where)
             left = self._unsettled(self.source, source_families[family], self.settled.source)
             right = self._unsettled(self.target, target_families[family], self.settled.target)
             is_list = family in _LISTS or (counted and is_automatic(family.replace("_N", "")))
             doubts = self._doubts_of if is_list else self._doubts_of_attributes
             for labels, reason in doubts(left, right, known):
-                yield Doubt(*pair, tuple(sorted(labels)), f"the list `{where}` {reason}")
+                yield Doubt(*pair, _by_number(labels), f"the list `{where}` {reason}", where)
 
     def _torn(self, source_items: Mapping[str, int], target_items: Mapping[str, int]) -> set[str]:
         """The labels of items of which rules move some tensors to another item, and leave others."""
@@ -334,6 +352,16 @@ class _Lists:
         return f"`{'/'.join(left[found[0]])}` is now item {labels[found[1]]}" if found else ""
 
 
+def _by_number(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels of items in the order of their indices; ``dense`` comes before ``dense_1``."""
+
+    def index(label: str) -> int:
+        found = _INDEX.fullmatch(label)
+        return int(found["index"]) if found else -1
+
+    return tuple(sorted(labels, key=lambda label: (index(label), label)))
+
+
 def _families(edges: Mapping[str, int], *, counted: bool) -> dict[str, dict[str, int]]:
     """The edges that are positions, by what they count (``N`` for the number), in the order of their numbers."""
     families: dict[str, list[tuple[int, str, int]]] = {}
@@ -399,8 +427,8 @@ def aligned_items(
     Not those whose names, which people gave, stand at another item of the other side.
     """
     old_items, new_items = (
-        {label: child for label, child in graph.nodes[number].children.items() if label in doubt.labels}
-        for graph, number in ((source, doubt.source), (target, doubt.target))
+        {label: children[label] for label in doubt.labels if label in children}
+        for children in (source.nodes[doubt.source].children, target.nodes[doubt.target].children)
     )
     if old_items.keys() == new_items.keys() or not all(label[-1].isdecimal() for label in old_items):
         return
@@ -417,8 +445,7 @@ def aligned_items(
         if left[i] in twins:
             continue
         name = old_names[i]
-        given = name and not all(map(is_automatic, name))
-        if not (given and name in new_names and new_names[j] != name):
+        if not (is_given(name) and name in new_names and new_names[j] != name):
             yield olds[i], news[j]
 
 
@@ -431,12 +458,8 @@ def doubts_between(source: ObjectGraph, target: ObjectGraph, pairs: Iterable[tup
 
 def keys_in(graph: ObjectGraph, number: int, doubt: Doubt) -> list[Key]:
     """The tensors of a list's doubtful items, but for slots."""
-    children = graph.nodes[number].children
     return [
-        key
-        for label in doubt.labels
-        if label in children and children[label] not in graph.slot_nodes
-        for key in graph.keys_below(children[label])
+        key for item in doubt.items(graph, number) if item not in graph.slot_nodes for key in graph.keys_below(item)
     ]
 
 

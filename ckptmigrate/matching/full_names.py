@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.draft import Draft, Grounds
 from ckptmigrate.matching.exact import Settled, exact_pairs, keys_in, settled_by
+from ckptmigrate.matching.list_hypotheses import of_list
 from ckptmigrate.matching.names import is_automatic
 from ckptmigrate.matching.parts import take_pieces
+from ckptmigrate.matching.result import Answers, Hypothesis, Lead, Step
 from ckptmigrate.spec import Key
 
 _PROPOSED_CONFIDENCE = 0.8
@@ -116,7 +118,8 @@ def take_names_as_paths(draft: Draft) -> None:
 
 def _take(draft: Draft, source: _Names, target: _Names, *, scope: str) -> bool:
     """Pair what has equal names; whether anything has, or it is asked whether it has."""
-    exact = exact_pairs(source.tree, target.tree, _settled(draft, source, target))
+    settled = _settled(draft, source, target)
+    exact = exact_pairs(source.tree, target.tree, settled)
     found = bool(exact.doubts)
     for name, s, t, reason in _walk(source, target, exact.pairs):
         pieces = source.tree.pieces(s), target.tree.pieces(t)
@@ -133,13 +136,39 @@ def _take(draft: Draft, source: _Names, target: _Names, *, scope: str) -> bool:
         else:
             evidence = f"{said}, which a person gave and no other variable has"
             take_pieces(draft, sources, targets, Grounds("certain", 1.0, evidence))
+    names = _draft_of_names(source, target, settled)
     for doubt in exact.doubts:
         draft.ask(
             [source.keys[name] for name in keys_in(source.tree, doubt.source, doubt)],
             [target.keys[name] for name in keys_in(target.tree, doubt.target, doubt)],
             f"of the full names, {doubt.reason}",
+            _by_key(of_list(names, doubt), source, target),
         )
     return found
+
+
+def _draft_of_names(source: _Names, target: _Names, settled: Settled) -> Draft:
+    """What is settled, by names."""
+    used, steps = set(settled.source), {name: Step(name, (), (), "rule", 1.0, ()) for name in settled.target}
+    steps.update((new, Step(new, (old,), (), "rule", 1.0, ())) for old, new in settled.moves.items())
+    return Draft(source.tree, target.tree, steps=steps, used=used)
+
+
+def _by_key(answers: Answers, source: _Names, target: _Names) -> Answers:
+    """Answers that speak of names, in keys."""
+
+    def by_key(hypothesis: Hypothesis) -> Hypothesis:
+        return replace(
+            hypothesis,
+            leads=tuple(
+                Lead(target.keys[lead.target], tuple(source.keys[name] for name in lead.sources), lead.ops)
+                for lead in hypothesis.leads
+            ),
+            new=tuple(target.keys[name] for name in hypothesis.new),
+            gone=tuple(source.keys[name] for name in hypothesis.gone),
+        )
+
+    return replace(answers, hypotheses=tuple(map(by_key, answers.hypotheses)))
 
 
 def _walk(source: _Names, target: _Names, pairs: Mapping[int, int]) -> Iterator[tuple[str, int, int, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Literal
@@ -12,9 +12,12 @@ from ckptmigrate.matching.claims import Claim, read_claims
 from ckptmigrate.matching.draft import Draft, Grounds
 from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
 from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
+from ckptmigrate.matching.hypotheses import of_apart, of_tied, of_units
+from ckptmigrate.matching.list_hypotheses import of_list
 from ckptmigrate.matching.parts import are_cut_otherwise, take_pieces
 from ckptmigrate.matching.propose import Pair, are_transposed, pair_units
-from ckptmigrate.matching.result import Drop, Matching, Question, Status, Step, Unmatched
+from ckptmigrate.matching.questions import finished_questions, proposals
+from ckptmigrate.matching.result import Drop, Matching, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
 from ckptmigrate.matching.units import Unit, read_units, repeated_names
 from ckptmigrate.ops import Fill, Reshape
@@ -60,7 +63,6 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
     _take_unowned(draft)
     take_slots(draft)
     _start_save_counter(draft)
-    _extend_questions_to_slots(draft)
     return _result(draft)
 
 
@@ -151,8 +153,11 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         for olds, news in zip(pair.source.members, pair.target.members, strict=True):
             for s, t in zip(olds, news, strict=True):
                 _take_pair(draft, s, t, pair)
+        if not pair.is_certain:
+            draft.proposed.append(tuple(_keys_of(draft.target, [pair.target])))
     for group in opens:
-        draft.ask(_keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets), group.reason)
+        keys = _keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets)
+        draft.ask(*keys, group.reason, of_units(draft.source, draft.target, group))
     _doubt_squares(draft, are_turned=are_transposed(sources, targets))
 
 
@@ -194,9 +199,9 @@ def _keys_of(graph: ObjectGraph, units: Iterable[Unit]) -> list[Key]:
 
 def _keys_apart(graph: ObjectGraph, exact: ExactPairs, *, side: Literal["source", "target"]) -> set[Key]:
     """The tensors that equal paths lead to and that something else keeps apart: a question already."""
-    at = 0 if side == "source" else 1
+    at: Literal[0, 1] = 0 if side == "source" else 1
     numbers = {number for tied in exact.tied for number in tied[at]}
-    numbers.update(number for apart in exact.apart for number in (apart.sources, apart.targets)[at])
+    numbers.update(number for apart in exact.apart for number in apart.side(at))
     doubted = {key for doubt in exact.doubts for key in keys_in(graph, (doubt.source, doubt.target)[at], doubt)}
     return doubted | {key for number in numbers for key in graph.nodes[number].tensors.values()}
 
@@ -215,27 +220,35 @@ def _same_path(source: str, target: str) -> str:
 def _ask_about(draft: Draft, exact: ExactPairs) -> None:
     """Turn what could not be decided into questions, where both sides have tensors that wait."""
     for doubt in exact.doubts:
-        draft.ask(keys_in(draft.source, doubt.source, doubt), keys_in(draft.target, doubt.target, doubt), doubt.reason)
+        draft.ask(
+            keys_in(draft.source, doubt.source, doubt),
+            keys_in(draft.target, doubt.target, doubt),
+            doubt.reason,
+            of_list(draft, doubt),
+        )
     for sources, targets in exact.tied:
         draft.ask(
             [key for s in sorted(sources) for key in draft.source.nodes[s].tensors.values()],
             [key for t in sorted(targets) for key in draft.target.nodes[t].tensors.values()],
             "equal paths lead to one variable on one side and to several on the other (tied or untied weights)",
+            of_tied(draft.source, draft.target, sources, targets),
         )
     for apart in exact.apart:
         draft.ask(
-            [key for s in apart.sources for key in draft.source.nodes[s].tensors.values()],
-            [key for t in apart.targets for key in draft.target.nodes[t].tensors.values()],
+            [key for s in apart.side(0) for key in draft.source.nodes[s].tensors.values()],
+            [key for t in apart.side(1) for key in draft.target.nodes[t].tensors.values()],
             apart.reason,
+            of_apart(draft.source, draft.target, apart),
         )
 
 
 def _result(draft: Draft) -> Matching:
-    asked_targets = {key for question in draft.questions for key in question.targets}
-    asked_sources = {key for question in draft.questions for key in question.sources}
+    questions = finished_questions(draft)
+    asked_targets = {key for question in questions for key in question.targets}
+    asked_sources = {key for question in questions for key in question.sources}
     return Matching(
         steps=tuple(draft.steps[key] for key in draft.target.specs if key in draft.steps),
-        questions=tuple(draft.questions),
+        questions=questions,
         unmatched_source=tuple(
             Unmatched(key, draft.source_reasons.get(key, ""))
             for key in draft.source.specs
@@ -247,6 +260,7 @@ def _result(draft: Draft) -> Matching:
             if key not in draft.steps and key not in asked_targets
         ),
         dropped=tuple(draft.dropped[key] for key in draft.source.specs if key in draft.dropped),
+        proposals=proposals(draft),
     )
 
 
@@ -293,32 +307,3 @@ def _start_save_counter(draft: Draft) -> None:
         if key not in draft.steps:
             evidence = "the source was written without a save counter"
             draft.steps[key] = Step(key, (), (Fill("template"),), "initial", 1.0, (evidence,))
-
-
-def _extend_questions_to_slots(draft: Draft) -> None:
-    """The answer for a variable is the answer for its slots."""
-    if not draft.questions:
-        return
-    targets = _slots_by_variable(draft.target, lambda key: key not in draft.steps)
-    sources = _slots_by_variable(draft.source, lambda key: key not in draft.used and key not in draft.dropped)
-    draft.questions = [
-        Question(
-            _with_slots(question.targets, targets),
-            _with_slots(question.sources, sources),
-            question.reason,
-            question.hypotheses,
-        )
-        for question in draft.questions
-    ]
-
-
-def _with_slots(keys: tuple[Key, ...], slots: dict[Key, list[Key]]) -> tuple[Key, ...]:
-    return tuple(dict.fromkeys((*keys, *(slot for key in keys for slot in slots.get(key, ())))))
-
-
-def _slots_by_variable(graph: ObjectGraph, is_open: Callable[[Key], bool]) -> dict[Key, list[Key]]:
-    slots: dict[Key, list[Key]] = {}
-    for key, (owner, _) in graph.slot_owner.items():
-        if is_open(key):
-            slots.setdefault(owner, []).append(key)
-    return slots

@@ -36,6 +36,11 @@ def is_automatic(segment: str) -> bool:
     return _stem(segment) in _AUTOMATIC
 
 
+def is_given(name: Name) -> bool:
+    """Whether somebody gave a part of a name: a framework's names and indices are nobody's."""
+    return not all(is_automatic(segment) or segment.isdecimal() for segment in name)
+
+
 def _stem(segment: str) -> str:
     return re.sub(r"_\d+$", "", segment)
 

@@ -51,7 +51,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Units that could be paired in several ways."""
+    """Units that could be paired in several ways; the likeliest twin of each is at the same index."""
 
     sources: tuple[Unit, ...]
     targets: tuple[Unit, ...]
@@ -212,7 +212,12 @@ def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | 
     if not left:
         return pairs, None
     reason = "these have one shape and role, and neither names nor order tell which is which"
-    return pairs, Open(tuple(s for s, _ in left), tuple(t for _, t in left), reason)
+    # What has no twin in the best assignment may have one all the same.
+    judged_units = {id(unit) for s, t, _, _ in judged for unit in (s, t)}
+    rest = [
+        [unit for unit in units if id(unit) not in judged_units] for units in (candidates.sources, candidates.targets)
+    ]
+    return pairs, Open((*(s for s, _ in left), *rest[0]), (*(t for _, t in left), *rest[1]), reason)
 
 
 def _judged(
@@ -301,13 +306,13 @@ def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
 
 def _members(s: Unit, t: Unit, repeated: frozenset[str]) -> _Blocks | None:
     """The target's unit with its members in the order of the source's; None if names and order contradict."""
-    by_name = _by_given_names(s.names, t.names) if repeated.isdisjoint(s.names) else None
+    by_name = by_given_names(s.names, t.names) if repeated.isdisjoint(s.names) else None
     if by_name is not None:
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:
         return _Blocks(t, ())
     many = f"{len(s.members)} equal blocks, in the order of their indices"
-    old_numbers, new_numbers = _numbers(s.names), _numbers(t.names)
+    old_numbers, new_numbers = numbering(s.names), numbering(t.names)
     if old_numbers is None or new_numbers is None:
         return _Blocks(t, (many,))
     return _Blocks(t, (f"{many} and of the numbers in their names",)) if _agree(old_numbers, new_numbers) else None
@@ -320,7 +325,7 @@ class _Blocks:
     is_named: bool = False
 
 
-def _by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | None:
+def by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | None:
     """Which member has the name of each, where all names are different, the same on both sides, and given."""
     if "" in olds or len({*olds}) != len(olds) or {*olds} != {*news}:
         return None
@@ -342,7 +347,7 @@ class _Numbering:
     numbers: tuple[tuple[int, ...], ...]
 
 
-def _numbers(names: Sequence[str]) -> _Numbering | None:
+def numbering(names: Sequence[str]) -> _Numbering | None:
     """The numbers in names that differ in nothing else; a name without a number is a framework's first."""
     texts = [
         "/".join(
@@ -367,10 +372,10 @@ def _agree(old: _Numbering, new: _Numbering) -> bool:
     """
     if old.stem == new.stem and not all(is_automatic(segment.replace("#", "0")) for segment in old.stem.split("/")):
         return old.numbers == new.numbers
-    return _ranks(old.numbers) == _ranks(new.numbers)
+    return ranks(old.numbers) == ranks(new.numbers)
 
 
-def _ranks(numbers: Sequence[tuple[int, ...]]) -> list[int]:
+def ranks(numbers: Sequence[tuple[int, ...]]) -> list[int]:
     order = {number: rank for rank, number in enumerate(sorted(numbers))}
     return [order[number] for number in numbers]
 

@@ -11,7 +11,8 @@ from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
 from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
 from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
-from ckptmigrate.matching.result import Drop, Step
+from ckptmigrate.matching.hypotheses import of_order
+from ckptmigrate.matching.result import Answers, Drop, Step
 from ckptmigrate.ops import Add, Average, Cast, Fill, Gates, Op, Resize, Scale, Vocab, infer_chain
 from ckptmigrate.spec import Key
 
@@ -168,19 +169,33 @@ def _follow_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
         _follow_positions(draft, theirs, ours)
     _follow_links(draft, theirs, ours, certain=False, doubt=doubt or _ORDER_EVIDENCE)
     if not all(slot.variable is not None for slot in (*theirs.slots, *ours.slots)):
+        olds = [
+            slot
+            for slot in theirs.slots
+            if slot.variable is None or draft.source.nodes[slot.variable].tensors[VARIABLE_ROLE] in draft.used
+        ]
+        news = [slot for slot in ours.slots if slot.variable is None or draft.step_of(slot.variable) is not None]
         draft.ask(
-            [
-                _key(draft.source, slot)
-                for slot in theirs.slots
-                if slot.variable is None or draft.source.nodes[slot.variable].tensors[VARIABLE_ROLE] in draft.used
-            ],
-            [
-                _key(draft.target, slot)
-                for slot in ours.slots
-                if slot.variable is None or draft.step_of(slot.variable) is not None
-            ],
+            [_key(draft.source, slot) for slot in olds],
+            [_key(draft.target, slot) for slot in news],
             "the checkpoint does not say which variables these slots belong to: several variables share a name",
+            _in_order(draft, olds, news),
         )
+
+
+def _in_order(draft: Draft, olds: Sequence[Slot], news: Sequence[Slot]) -> Answers:
+    """The one answer that the open slots of each kind are in the same order on both sides."""
+    left = [slot for slot in olds if (key := _key(draft.source, slot)) not in draft.used and key not in draft.dropped]
+    right = [slot for slot in news if _key(draft.target, slot) not in draft.steps]
+    groups = [
+        (
+            [_key(draft.source, slot) for slot in left if slot.kind == kind],
+            [_key(draft.target, slot) for slot in right if slot.kind == kind],
+        )
+        for kind in dict.fromkeys(slot.kind for slot in right)
+    ]
+    evidence = "they are in the same order in both optimizers, if the variables were given to both in one order"
+    return of_order(draft.source, draft.target, groups, evidence)
 
 
 def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: bool, doubt: str) -> None:

@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from ckptmigrate.bundle import Bundle, writer_version
+from ckptmigrate.fold import fold
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer
-from ckptmigrate.matching import Difference, Step
+from ckptmigrate.matching import Difference, Question, Step
 from ckptmigrate.packs import Outcome, Pack
 from ckptmigrate.plan import Plan
-from ckptmigrate.report.fold import fold
 from ckptmigrate.spec import Key
 from ckptmigrate.verify import Report
 
@@ -33,6 +33,9 @@ _STYLES = {
 
 _SHOWN = 12
 """So many folded rows of one list are shown."""
+
+_ANSWERS = 6
+"""So many answers to one question are shown."""
 
 
 def format_bytes(size_bytes: int) -> str:
@@ -162,8 +165,11 @@ def plan_summary(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Iterat
     yield from _listed("dropped", [(source.say_key(drop.source), f"by {drop.rule}") for drop in plan.dropped])
     for number, question in enumerate(plan.ambiguous, 1):
         yield f"[yellow]question {number}[/]: {escape(question.reason)}"
-        yield from _listed("  targets", _tensor_rows(target, dict.fromkeys(question.targets, "")))
-        yield from _listed("  sources", _tensor_rows(source, dict.fromkeys(question.sources, "")))
+        yield from question_lines(question, source, target)
+        for hypothesis in question.hypotheses[:_ANSWERS]:
+            yield f"    - {escape(hypothesis.text)}"
+        if len(question.hypotheses) > _ANSWERS:
+            yield f"    [dim]and {len(question.hypotheses) - _ANSWERS} more answers[/dim]"
     left_targets = {item.key: item.reason for item in plan.unmatched_target}
     left_sources = {item.key: item.reason for item in plan.unmatched_source}
     yield from _listed("[yellow]targets without an origin[/]", _tensor_rows(target, left_targets))
@@ -172,11 +178,39 @@ def plan_summary(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Iterat
         return
     yield "This plan cannot be applied yet:"
     if plan.ambiguous:
-        yield "  answer the questions with rules, e.g. [bold]rename: {from: SOURCE, to: TARGET}[/] (--rules FILE)"
+        yield "  answer the questions: --interactive asks them, and rules answer them (--rules FILE), "
+        yield "  e.g. [bold]rename: {from: SOURCE, to: TARGET}[/]"
+    if any(step.status == "proposed" for step in plan.steps):
+        yield "  take what is proposed with --interactive, one group after the other, or all of it with --yes-proposed"
     if plan.unmatched_target:
         yield "  give the targets an origin with rules, or keep the template's values with --init-new"
     if plan.unmatched_source:
         yield "  use or drop the sources with rules, or drop all of them with --drop-unused"
+
+
+def question_lines(question: Question, source: ObjectGraph, target: ObjectGraph) -> Iterator[str]:
+    """What one answer would decide, in how many ways, what would decide it, and both sides; lines of rich markup."""
+    answers = question.answers
+    ways = f"{answers.ways:,} ways; " if answers.ways > 1 else ""
+    yield f"  {ways}one answer decides {said_count(question.decides, target)}"
+    if answers.missing:
+        yield f"  what is missing: {escape(answers.missing)}"
+    yield from listed_tensors("  targets", target, question.targets)
+    yield from listed_tensors("  sources", source, question.sources)
+
+
+def said_count(keys: Iterable[Key], graph: ObjectGraph) -> str:
+    """How many variables these are, and how many of their slots: ``72 variables and 144 slots``."""
+    given = set(keys)
+    slots = sum((owner := graph.slot_owner.get(key)) is not None and owner[0] in given for key in given)
+    rest = len(given) - slots
+    variables = f"{rest} variable{'' if rest == 1 else 's'}"
+    return f"{variables} and {slots} slot{'' if slots == 1 else 's'}" if slots else variables
+
+
+def listed_tensors(title: str, graph: ObjectGraph, keys: Iterable[Key]) -> Iterator[str]:
+    """Tensors of one side, folded, each variable with its slots; lines of rich markup."""
+    yield from _listed(title, _tensor_rows(graph, dict.fromkeys(keys, "")))
 
 
 def _tensor_rows(graph: ObjectGraph, reasons: Mapping[Key, str]) -> list[tuple[str, str]]:
