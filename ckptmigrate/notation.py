@@ -19,6 +19,8 @@ from ckptmigrate.ops import (
     ExpandDims,
     Fill,
     Filling,
+    FoldBias,
+    FoldKernel,
     Gates,
     Gather,
     Mean,
@@ -108,6 +110,12 @@ def _read_vocabulary(value: object) -> Vocabulary:
         case {"path": str(path), "sha256": str(digest), "count": int(count), **rest} if not rest:
             return Vocabulary(path, digest, count)
     raise _UnreadableError("{path: ..., sha256: ..., count: how many tokens}")
+
+
+def _read_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _UnreadableError("true or false")
+    return value
 
 
 def _read_order(value: object) -> str:
@@ -204,6 +212,14 @@ _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[objec
             "target": (_read_order, False),
             "forget_bias": (_read_number_or_none, True),
         },
+    ),
+    FoldKernel.name: (
+        FoldKernel,
+        {"epsilon": (_read_number, False), "gamma": (_read_bool, True), "axis": (_read_int_or_ints, True)},
+    ),
+    FoldBias.name: (
+        FoldBias,
+        {"epsilon": (_read_number, False), **dict.fromkeys(("bias", "gamma", "beta"), (_read_bool, True))},
     ),
     Scale.name: (Scale, {"factor": (_read_number, False)}),
     Add.name: (Add, {"value": (_read_number, False)}),

@@ -1,6 +1,7 @@
 """Tensors in memory, chains of operations that fit them, and what several tests do with both."""
 
 import hashlib
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from ckptmigrate.ops import (
     Cast,
     Concat,
     ExpandDims,
+    FoldBias,
+    FoldKernel,
     Gates,
     Gather,
     Mean,
@@ -215,7 +218,9 @@ def calculates(op):
     """Whether an operation makes values that were not there, which may be odd ones."""
     if isinstance(op, Gates):
         return op.forget_bias is not None
-    return isinstance(op, Scale | Add | Average) or (isinstance(op, Resize | Vocab) and isinstance(op.fill, Mean))
+    return isinstance(op, Scale | Add | Average | FoldKernel | FoldBias) or (
+        isinstance(op, Resize | Vocab) and isinstance(op.fill, Mean)
+    )
 
 
 def is_inexact(dtype):
@@ -253,7 +258,10 @@ def heads(draw, spec):
     """What makes one tensor of several, and the specs of those."""
     rank = len(spec.shape)
     count = draw(st.integers(1, 4))
-    kind = draw(st.sampled_from([Concat] * bool(rank) + [Stack] + [Average] * is_inexact(spec.dtype)))
+    folds = [FoldKernel] * bool(rank) + [FoldBias] * (rank == 1) if spec.dtype in FLOATS else []
+    kind = draw(st.sampled_from([Concat] * bool(rank) + [Stack] + [Average] * is_inexact(spec.dtype) + folds))
+    if kind in (FoldKernel, FoldBias):
+        return draw(batch_norms(spec, kind))
     if kind is Concat:
         axis = draw(st.integers(-rank, rank - 1))
         sizes = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
@@ -263,6 +271,19 @@ def heads(draw, spec):
         return Stack(draw(st.integers(-rank - 1, rank))), [spec] * count
     weights = st.lists(st.sampled_from([1, 0.1, 3, 1e-3]), min_size=count, max_size=count).map(tuple)
     return Average(draw(st.none() | weights)), [spec] * count
+
+
+@st.composite
+def batch_norms(draw, spec, kind):
+    """A fold, and the specs of a layer and its batch normalization."""
+    flags = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
+    if kind is FoldBias:
+        return FoldBias(draw(st.sampled_from([0.25, 1e-3])), *flags), [spec] * (2 + sum(flags))
+    start = draw(st.integers(0, len(spec.shape) - 1))
+    stop = draw(st.integers(start + 1, len(spec.shape)))
+    axis = tuple(at - draw(st.sampled_from([0, len(spec.shape)])) for at in range(start, stop))
+    vector = TensorSpec(draw(st.sampled_from([spec.dtype, FLOAT])), (math.prod(spec.shape[start:stop]),))
+    return FoldKernel(draw(st.sampled_from([0.25, 1e-3])), flags[0], axis), [spec, *[vector] * (1 + flags[0])]
 
 
 def draw_values(draw, spec, ops):
@@ -293,4 +314,7 @@ def chains(draw, max_size=6, *, several=True):
     if spec.shape and draw(st.sampled_from([False, False, True])):
         axis = draw(st.integers(-len(spec.shape), len(spec.shape) - 1))
         ops.append(draw(filled(axis, spec.shape[axis], "template")))
-    return [InMemory(spec, draw_values(draw, spec, ops).reshape(spec.shape)) for spec in specs], tuple(ops)
+    tensors = [InMemory(spec, draw_values(draw, spec, ops).reshape(spec.shape)) for spec in specs]
+    if ops and isinstance(ops[0], FoldKernel | FoldBias):
+        tensors[-1].values = np.abs(tensors[-1].values)  # a variance
+    return tensors, tuple(ops)

@@ -375,6 +375,19 @@ def test_layers_in_a_plain_list_of_a_keras_3_layer_fail_the_template_by_name(tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("adam", [models.new_adam, models.sonnet_adam])
+def test_slots_that_are_only_likely_those_of_an_average_start_anew_if_that_is_confirmed(tmp_path, adam):
+    old = models.module({"one": "a", "other": "b", "alike": "k"}, adam)
+    new = models.module({"mean": "c", "alike": "k"}, adam)
+    rules = "rules:\n  - average: {from: [model/a, model/b], to: model/c}\n"
+    made = plan(tmp_path, old, new, rules)
+    assert {step.status for step in made.steps if "starts anew" in step.evidence[0]} == {"proposed"}
+    assert all("likely slot" in unmatched.reason for unmatched in made.unmatched_source)
+    migrate(tmp_path, old, new, rules, yes_proposed=True, drop_unused=True)
+    assert not np.any(new.values()["mean <m>"])
+    assert_moved(new, old, {"alike": "alike"})
+
+
 @EVERY_ADAM
 @pytest.mark.parametrize("fused", [True, False], ids=["split", "concat"])
 def test_a_fused_kernel_and_its_parts_train_on_alike(tmp_path, adam, fused):

@@ -15,7 +15,7 @@ from ckptmigrate import Rule, match_graphs, parse_rulebook
 from ckptmigrate.errors import Problems, RuleError
 from ckptmigrate.graph import Node, ObjectGraph
 from ckptmigrate.matching.walk import nodes_matching, pairs_matching
-from ckptmigrate.ops import Cast, Concat, Fill, Gates, Part, Reshape, Resize, Scale, Transpose
+from ckptmigrate.ops import Cast, Concat, Fill, FoldBias, FoldKernel, Gates, Part, Reshape, Resize, Scale, Transpose
 from ckptmigrate.spec import DType, Key, Pattern
 
 
@@ -930,6 +930,32 @@ def test_the_forget_bias_is_not_for_slots():
     rule = "  - gates: {from: m/a, to: m/b, axis: 0, source: icfo, target: ifco, forget_bias: 1}\n"
     steps = slot_steps(match(with_adam(a=floats(8)), target, rule), target)
     assert {step.ops for step in steps.values()} == {(Gates(0, "icfo", "ifco"),)}
+
+
+FOLD = """
+  - fold_batch_norm:
+      from: {kernel: m/k, gamma: m/g, beta: m/c, mean: m/mean, variance: m/var}
+      to: {kernel: m/kernel, bias: m/bias}
+      epsilon: 0.001
+"""
+
+
+def test_slots_start_anew_where_a_batch_normalization_is_folded_in_and_its_own_are_dropped():
+    kernel, gamma, beta = floats(3, 2), floats(2), floats(2)
+    source = {"m": {"k": kernel, "g": gamma, "c": beta, "mean": floats(2), "var": floats(2)}}
+    source["optimizer"] = adam([kernel, gamma, beta])
+    target = with_adam(kernel=floats(3, 2), bias=floats(2))
+    found = match(source, target, FOLD)
+    assert not [*found.questions, *found.unmatched_source, *found.unmatched_target]
+    assert {path: ops for path, ops in ops_of(found).items() if path.startswith("m/")} == {
+        "m/kernel": (FoldKernel(0.001),),
+        "m/bias": (FoldBias(0.001, bias=False),),
+    }
+    for step in slot_steps(found, target).values():
+        assert step.ops == (Fill("template"),)
+        assert step.evidence[0].endswith("with a batch normalization folded in, its gradients are others")
+    assert len(found.dropped) == 6
+    assert all("with a batch normalization folded in" in drop.rule for drop in found.dropped)
 
 
 def test_slots_of_an_average_start_anew_and_say_so():

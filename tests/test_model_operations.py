@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,78 @@ def test_a_gru_of_cudnn_computes_the_same_in_keras_and_the_way_back_is_known(tmp
     old.cell.bias.assign(0 * before)
     tf.train.Checkpoint(model=old).read(str(tmp_path / "back")).assert_consumed()
     assert np.array_equal(old.cell.bias, before)
+
+
+# Batch normalization.
+
+CHANNELS = 4
+
+
+def normalized(layer: Any, *, scale: bool, center: bool, inputs: np.ndarray) -> Any:
+    """A layer and its batch normalization, with moments and statistics that say something."""
+    model = keras.Sequential([layer, keras.layers.BatchNormalization(scale=scale, center=center, epsilon=1e-2)])
+    model.compile(keras.optimizers.Adam(0.3), "mse", run_eagerly=True)
+    model.build(inputs.shape)
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        model.train_on_batch(inputs, rng.normal(size=model(inputs).shape))
+    norm = model.layers[1]
+    norm.moving_mean.assign(rng.normal(size=norm.moving_mean.shape))
+    norm.moving_variance.assign(rng.uniform(0.3, 9, norm.moving_variance.shape))
+    return model
+
+
+LAYERS = {
+    "dense": (lambda **how: keras.layers.Dense(CHANNELS, **how), (64, 5), "_kernel", "-1"),
+    "conv": (lambda **how: keras.layers.Conv2D(CHANNELS, 3, **how), (16, 6, 6, 3), "_kernel", "-1"),
+    "transposed": (lambda **how: keras.layers.Conv2DTranspose(CHANNELS, 3, **how), (16, 6, 6, 3), "kernel", "-2"),
+    "depthwise": (
+        lambda **how: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, **how),
+        (16, 6, 6, 2),
+        "kernel",
+        "[-2, -1]",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "center", "bias"),
+    [
+        *itertools.product(["dense", "conv"], *[[True, False]] * 3),
+        *itertools.product(["transposed", "depthwise"], [True], [True], [True, False]),
+    ],
+)
+def test_a_batch_normalization_folded_into_its_layer_leaves_the_outputs_as_they_were(
+    tmp_path, kind, scale, center, bias
+):
+    make, shape, kernel, axis = LAYERS[kind]
+    inputs = np.random.default_rng(4).normal(2, 3, size=shape).astype(np.float32)
+    old = normalized(make(use_bias=bias), scale=scale, center=center, inputs=inputs)
+    new = keras.Sequential([make()])
+    new.compile(keras.optimizers.Adam(0.05), "mse")
+    new.build(shape)
+    new.optimizer.build(new.trainable_variables)
+    layer, norm = "model/_functional/_operations/1", "model/_functional/_operations/2"
+    given = {"kernel": f"{layer}/{kernel}", "mean": f"{norm}/moving_mean", "variance": f"{norm}/moving_variance"}
+    given |= {"bias": f"{layer}/bias"} if bias else {}
+    given |= {"gamma": f"{norm}/gamma"} if scale else {}
+    given |= {"beta": f"{norm}/beta"} if center else {}
+    plan = migrate(
+        tmp_path,
+        old,
+        new,
+        f"""
+        rules:
+          - fold_batch_norm:
+              from: {{{", ".join(f"{role}: {path}" for role, path in given.items())}}}
+              to: {{kernel: {layer}/{kernel}, bias: {layer}/bias}}
+              epsilon: 0.01
+              axis: {axis}
+        """,
+    )
+    expected = old(inputs).numpy()
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(new(inputs).numpy(), expected, atol=1e-5)
+    anew = [step for step in plan.steps if "starts anew" in step.evidence[0]]
+    assert len(anew) == 4
+    assert sum("batch normalization" in drop.rule for drop in plan.dropped) == 2 * (1 + bias + scale + center)

@@ -19,6 +19,8 @@ from ckptmigrate.ops import (
     Concat,
     ExpandDims,
     Fill,
+    FoldBias,
+    FoldKernel,
     Gates,
     Gather,
     Mean,
@@ -181,6 +183,34 @@ def test_what_takes_several_takes_one_at_least_and_only_what_fits_together():
 
 
 @pytest.mark.parametrize(
+    ("op", "specs", "words"),
+    [
+        (
+            FoldKernel(0.1),
+            [(3, 4), (4,)],
+            ["wrong number of tensors", "expected kernel, gamma, variance, got float32"],
+        ),
+        (FoldKernel(0.1, gamma=False), [(3, 4), (3,)], ["the channels differ", "vectors of 4 (kernel float32[3, 4])"]),
+        (FoldKernel(0.1), [(3, 4), (4,), (2, 2)], ["got float32[2, 2]", "Is `axis` the kernel's axis of output"]),
+        (FoldKernel(0.1, axis=(0, 2)), [(3, 4, 2), (6,), (6,)], ["axes that follow each other", "got [0, 2] (axis)"]),
+        (FoldKernel(0.1, axis=(2,)), [(3, 4), (4,), (4,)], ["from -2 to 1 (kernel"]),
+        (FoldKernel(0.1, axis=()), [(3, 4), (4,), (4,)], ["got [] (axis)"]),
+        (FoldKernel(-1), [(3, 4), (4,), (4,)], ["a finite number from 0", "got -1 (epsilon)"]),
+        (FoldBias(math.inf), [(4,)] * 5, ["got inf (epsilon)"]),
+        (FoldBias(0.1, bias=False), [(4,)] * 5, ["expected gamma, beta, mean, variance, got"]),
+        (FoldBias(0.1), [(4,)] * 4 + [(3,)], ["vectors of 3 (variance float32[3])", "got float32[4]"]),
+        (FoldBias(0.1), [(2, 2)] * 5, ["the channels differ"]),
+    ],
+)
+def test_a_fold_that_does_not_fit_says_what_it_takes(op, specs, words):
+    message = error_of(OperationError, op.infer, tuple(TensorSpec(FLOAT, shape) for shape in specs))
+    for word in [op.describe(), *words]:
+        assert word in message
+    whole = tuple(TensorSpec(INT, (4,)) for _ in range(5))
+    assert "only floats can be folded" in error_of(OperationError, FoldBias(0.1).infer, whole)
+
+
+@pytest.mark.parametrize(
     ("op", "shapes", "result"),
     [
         (Part(-1, 2, 3), [(2, 6)], (2, 2)),
@@ -200,6 +230,9 @@ def test_what_takes_several_takes_one_at_least_and_only_what_fits_together():
         (Resize(-1, 3, Mean()), [(5, 2)], (5, 3)),
         (Scale(2), [(5, 2)], (5, 2)),
         (Average((1, 0)), [(5, 2)] * 2, (5, 2)),
+        (FoldKernel(0.1), [(3, 3, 5, 2), (2,), (2,)], (3, 3, 5, 2)),
+        (FoldKernel(0.1, gamma=False, axis=(-2, -1)), [(3, 3, 5, 2), (10,)], (3, 3, 5, 2)),
+        (FoldBias(0.1), [(2,)] * 5, (2,)),
     ],
 )
 def test_shapes_are_known_without_values(op, shapes, result):
@@ -251,6 +284,8 @@ def test_what_has_no_inverse_says_why():
         (Average(), "does not give its sources back"),
     ]:
         assert words in error_of(IrreversibleError, op.inverse, specs)
+    for fold, several in ((FoldKernel(0.1, gamma=False), specs * 2), (FoldBias(0.1), specs * 5)):
+        assert "cannot be told from the rest" in error_of(IrreversibleError, fold.inverse, several)
     with pytest.raises(IrreversibleError):
         Scale(2.0**-130).inverse(specs)  # 2**130 is no float32
     assert "rounds" in error_of(IrreversibleError, Scale(0.5).inverse, (TensorSpec(DType.FLOAT16, ()),))
@@ -353,6 +388,8 @@ means = st.just(Mean()) | st.builds(Mean, st.floats(0, 9, exclude_min=True), st.
             st.builds(Repeat, whole, whole),
             st.builds(Resize, whole, st.none() | whole, st.just("template") | numbers | means),
             st.builds(Gates, whole, orders, orders, st.none() | numbers),
+            st.builds(FoldKernel, numbers, st.booleans(), wholes),
+            st.builds(FoldBias, numbers, st.booleans(), st.booleans(), st.booleans()),
             st.builds(Vocab, whole, vocabularies, vocabularies, whole, st.just("template") | numbers | means, whole),
             st.builds(Scale, numbers),
             st.builds(Add, numbers),
@@ -401,6 +438,9 @@ def test_an_operation_reads_back_as_it_was_written(op):
         ({"gates": {"axis": 0, "source": "tf1_lstm", "target": "keras_lstm"}}, Gates(0, "icfo", "ifco")),
         ({"gates": {"axis": 0, "source": "cudnn_gru", "target": "keras_gru"}}, Gates(0, "rzh", "zrh")),
         ({"gates": {"axis": 0, "source": "rz", "target": "zr", "forget_bias": 1}}, Gates(0, "rz", "zr", 1)),
+        ({"fold_kernel": {"epsilon": 0.001}}, FoldKernel(0.001)),
+        ({"fold_kernel": {"epsilon": 1, "gamma": False, "axis": -2}}, FoldKernel(1, gamma=False, axis=(-2,))),
+        ({"fold_bias": {"epsilon": 1, "beta": False}}, FoldBias(1, beta=False)),
         ({"resize": {"axis": 0}}, Resize(0)),
         ({"resize": {"axis": 0, "size": 9, "fill": "template"}}, Resize(0, 9)),
         ({"resize": {"axis": 0, "size": 9, "fill": "ones"}}, Resize(0, 9, 1.0)),
@@ -457,6 +497,7 @@ PINNED = {"path": "/a/vocab.txt", "sha256": "0" * 64, "count": 3}
         ({"average": {"weights": [1, "x"]}}, ["a list of finite numbers", "got [1, 'x']"]),
         ({"average": {"weights": 1}}, ["a list of finite numbers", "got 1"]),
         ({"gathre": {}}, ["Perhaps `gather`"]),
+        ({"fold_bias": {"epsilon": 1, "beta": 1}}, ["`beta` cannot be read", "true or false", "got 1"]),
         (
             {"gates": {"axis": 0, "source": "keras-lstm", "target": "ifco"}},
             ["`source` cannot be read", "such as ifco, or one of keras_lstm, cudnn_lstm", "got 'keras-lstm'"],

@@ -94,6 +94,16 @@ def test_a_list_in_to_is_a_copy_to_each():
         ("rules:\n  - transpose: {from: a, perm: ten}\n", "2:16", "transpose: `perm` cannot be read"),
         ("rules:\n  - cast: {from: a, dtype: float9}\n", "2:11", "cast: `dtype` cannot be read"),
         ("rules:\n  - map: {from: a}\n", "2:10", "`map` without `ops`"),
+        ("rules:\n  - fold_batch_norm: {from: {kernel: a}}\n", "2:22", "`fold_batch_norm` without `to`"),
+        ("rules:\n  - fold_batch_norm: {from: {kernel: a}}\n", "2:22", "`fold_batch_norm` without `epsilon`"),
+        ("rules:\n  - fold_batch_norm: {from: {kernel: a}}\n", "2:29", "`from` without `mean`"),
+        ("rules:\n  - fold_batch_norm: {from: {kernels: a}}\n", "2:30", "unknown word in `from`"),
+        ("rules:\n  - fold_batch_norm: {to: {kernel: a, gamma: b}}\n", "2:39", "unknown word in `to`"),
+        (
+            "rules: [fold_batch_norm: {epsilon: 1, from: {kernel: a, mean: m, variance: v}, to: {kernel: '{j}'}}]\n",
+            "1:93",
+            "nothing to put in",
+        ),
         ("rules:\n  - map: {from: a, ops: cast}\n", "2:25", "wrong type"),
         ("rules:\n  - map: {from: a, ops: [{crop: {}}]}\n", "2:26", "unknown operation"),
         ("rules:\n  - rename: {from: [a, b], to: c}\n", "2:20", "wrong type"),
@@ -267,6 +277,13 @@ rules:
   - map: {from: [a1, a2], to: [b1, b2], ops: [{concat: {axis: 0}}, {split: {axis: 1, sizes: target}}, {cast: }]}
   - map: {from: a3, to: [b3, b4], ops: [{squeeze: {axis: 0}}, {split: {axis: 0}}]}
   - gates: {from: a4, axis: -1, source: tf1_lstm, target: keras_lstm}
+  - fold_batch_norm: {from: {kernel: k, mean: m, variance: v}, to: {kernel: k2, bias: b6}, epsilon: 0.001}
+  - fold_batch_norm:
+      from: {kernel: 'a/{i}/k', bias: 'a/{i}/b', gamma: 'n/{i}/g', beta: 'n/{i}/c', mean: 'm/{i}', variance: 'v/{i}'}
+      to: {kernel: 'a/{i}/k', bias: 'a/{i}/b'}
+      epsilon: 1.0e-5
+      axis: [-2, -1]
+      why: folded
   - concat: {from: [e, f], to: g, axis: 1}
   - average: {from: [h, i], to: j, weights: [1, 3]}
   - rename: {from: x, to: [y, z]}
@@ -275,4 +292,4 @@ rules:
     rules = parse_rulebook(text, name="r")
     again = parse_rulebook(format_rulebook(rules), name="r")
     assert [replace(rule, where="") for rule in again] == [replace(rule, where="") for rule in rules]
-    assert len({rule.where for rule in again}) == 15
+    assert len({rule.where for rule in again}) == 17

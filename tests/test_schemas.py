@@ -10,7 +10,7 @@ from chains import vocab
 
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.matching import Answers, Drop, Hypothesis, Lead, Question, Step, Unmatched
-from ckptmigrate.ops import Cast, Fill, Gates, Mean, Part, Reshape, Resize, Transpose
+from ckptmigrate.ops import Cast, Fill, FoldBias, FoldKernel, Gates, Mean, Part, Reshape, Resize, Transpose
 from ckptmigrate.packs import pack_names, read_pack
 from ckptmigrate.plan import Endpoint, Plan
 from ckptmigrate.rules import parse_rulebook
@@ -41,6 +41,9 @@ GOOD_RULES = [
     "resize: {from: a, axis: -1, size: 1200, fill: zeros}",
     "resize: {from: a, axis: 0, fill: mean}",
     "map: {from: a, ops: [{resize: {axis: 0, size: 3, fill: {mean: {stddev: 0.02, seed: 7}}}}]}",
+    "fold_batch_norm: {from: {kernel: a, mean: b, variance: c}, to: {kernel: a, bias: d}, epsilon: 0.001}",
+    "fold_batch_norm: {from: {kernel: a, bias: e, mean: b, variance: c}, to: {kernel: a, bias: d}, epsilon: 1}",
+    "fold_batch_norm: {from: {kernel: a, beta: g, mean: b, variance: c}, to: {kernel: a, bias: g}, axis: 0,epsilon: 1}",
     "gates: {from: a, axis: -1, source: tf1_lstm, target: ifco, forget_bias: 1}",
     "map: {from: a, ops: [{gates: {axis: 0, source: rzh, target: keras_gru}}]}",
     "map: {from: [a, b], to: [c, d], ops: [{concat: {axis: 1}}, {split: {axis: 0, sizes: target}}, {cast: }]}",
@@ -93,6 +96,11 @@ BAD_RULES = [
     "tile: {from: a, axis: 0}",
     "resize: {from: a}",
     "gates: {from: a, axis: -1, source: keras}",
+    "fold_batch_norm: {from: {kernel: a, mean: b, variance: c}, to: {kernel: a, bias: d}}",
+    "fold_batch_norm: {from: {kernel: a, mean: b, variance: c}, to: {kernel: a}, epsilon: 1}",
+    "fold_batch_norm: {from: {kernel: a, mean: b}, to: {kernel: a, bias: d}, epsilon: 1}",
+    "fold_batch_norm: {from: {kernel: a, mean: b, variance: c, scale: d}, to: {kernel: a, bias: d}, epsilon: 1}",
+    "fold_batch_norm: {from: a, to: {kernel: a, bias: d}, epsilon: 1}",
     "gates: {from: a, axis: -1, source: IFCO, target: ifco}",
     "map: {from: a, to: [c, d], ops: [{split: {sizes: [1, 2]}}]}",
     "vocab: {source: old.txt, target: new.txt}",
@@ -161,6 +169,8 @@ def test_a_plan_with_everything_in_it_fits_the_schema():
         (
             Step(a, (b,), (Transpose((1, 0)), Reshape((2, -1)), Cast(DType.BFLOAT16)), "rule", 1.0, ("said so",)),
             Step(b, (), (Fill("template"),), "initial", 1.0, ()),
+            Step(b, (b,) * 3, (FoldKernel(1e-3, axis=(-2, -1)),), "rule", 1.0, ()),
+            Step(b, (b,) * 4, (FoldBias(1, beta=False),), "rule", 1.0, ()),
             Step(b, (b,), (Gates(0, "ab", "ba"), Gates(0, "ifco", "icfo", 1.0)), "rule", 1.0, ()),
             Step(b, (b,), (vocab(0, "ab", "bc", 0, 1), vocab(0, "ab", "ba")), "rule", 1.0, ()),
             Step(b, (b,), (Resize(0, 3, 0.5), Resize(0, 4, Mean(0.1, 2)), Resize(0, 5)), "rule", 1.0, ()),

@@ -34,6 +34,8 @@ from ckptmigrate.ops import (
     Cast,
     Concat,
     Fill,
+    FoldBias,
+    FoldKernel,
     Gates,
     Gather,
     Mean,
@@ -71,7 +73,7 @@ def destroys(ops, tensors):
         run(ops, *tensors)
     except OperationError as error:
         event(f"{error.what} {error.expected}")
-        assert any(isinstance(op, Cast | Scale | Add | Resize | Vocab | Gates) for op in ops)
+        assert any(isinstance(op, Cast | Scale | Add | Resize | Vocab | Gates | FoldKernel | FoldBias) for op in ops)
         return True
     return False
 
@@ -120,7 +122,7 @@ def test_what_the_inverse_leads_back_to_is_the_source(chain):
     try:
         back = inverse_chain(ops, specs_of(tensors))
     except IrreversibleError:
-        lossy = (Part, Slice, Gather, Resize, Vocab, Gates, Scale, Add, Concat, Stack, Average)
+        lossy = (Part, Slice, Gather, Resize, Vocab, Gates, Scale, Add, Concat, Stack, Average, FoldKernel, FoldBias)
         specs = [infer_chain(ops[:i], specs_of(tensors))[0] for i in range(len(ops))]
         assert any(
             not is_lossless(spec.dtype, op.dtype) if isinstance(op, Cast) else isinstance(op, lossy)
@@ -402,6 +404,28 @@ def test_a_template_that_is_not_the_targets_is_refused_before_anything_is_read()
         assert f"expected float32[3], {words}" in message
 
 
+# ---------------------------------------------------------------- batch normalization
+
+
+def test_a_variance_that_makes_no_scale_is_refused_with_a_count():
+    kernel, gamma = source(np.ones((3, 2)), FLOAT), source([1, 1], FLOAT)
+    for block_bytes in (8, 1000):
+        for variance, epsilon in (([-1, 1], 0.5), ([0, 1], 0)):
+            given = (kernel, gamma, source(variance, FLOAT))
+            message = error_of(OperationError, run, [FoldKernel(epsilon)], *given, block_bytes=block_bytes)
+            assert "got 3 of 6 elements with others. Look at the moving variance" in message
+    given = [source(values, DType.FLOAT16) for values in ([1, 2], [1, 1], [0, 0], [5, 5], [0, 1])]
+    message = error_of(OperationError, run, [FoldBias(1e-30)], *given)
+    assert "expected results that float16 holds, got 1 of 2" in message
+
+
+def test_a_fold_passes_on_what_is_not_finite():
+    kernel = source([[np.inf, np.nan, 1]], FLOAT)
+    found, _ = run([FoldKernel(0, gamma=False)], kernel, source([4, 4, np.nan], FLOAT))
+    assert found[0, 0] == np.inf
+    assert np.isnan(found[0, 1:]).all()
+
+
 # ---------------------------------------------------------------- sources
 
 
@@ -557,6 +581,7 @@ def test_heads_moved_outwards_after_an_operation_along_their_axis_need_no_whole_
         (1, [Gather(0, tuple(np.random.default_rng(0).permutation(2048).tolist()))]),
         (1, [Gather(1, tuple(np.random.default_rng(0).permutation(8192).tolist()))]),
         (3, [Average((1, 2, 3)), Scale(2)]),
+        (1, [Reshape((4096, 4096)), Gates(1, "ifco", "icfo")]),
         (1, [Scale(2), Pad(1, 1, 1), Tile(0, 2), Part(1, 0, (8000, 194))]),
         (1, [Repeat(1, 3), Slice(0, 1, -1), Transpose()]),
         (1, [Resize(0, 2300, Mean(0.1, 1))]),

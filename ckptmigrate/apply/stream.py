@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ckptmigrate.apply.boxes import Box, Shape, Source, read_whole, replaced
 from ckptmigrate.apply.computed import Averaged, Computed, Means
-from ckptmigrate.apply.normal import Along, Move, Step, normal_form
+from ckptmigrate.apply.folded import Folded
+from ckptmigrate.apply.normal import Along, Move, normal_form
 from ckptmigrate.apply.places import Constant, Joined, Moved, Window, along
 from ckptmigrate.dtypes import PARTS
 from ckptmigrate.errors import OperationError
@@ -30,6 +31,8 @@ from ckptmigrate.ops import (
     Elementwise,
     Fill,
     Filling,
+    FoldBias,
+    FoldKernel,
     Mean,
     Op,
     Resize,
@@ -88,9 +91,9 @@ def compute(
     """
     (result,) = infer_chain(ops, specs)
     _check_sources(ops, sources, specs, template)
-    readable, ops, specs = _beginning(ops, sources, specs)
+    max_elements = max(1, block_bytes // _itemsize_bytes(ops, specs))
+    readable, ops, specs = _beginning(ops, sources, specs, max_elements)
     steps = normal_form(ops, specs)
-    max_elements = max(1, block_bytes // _itemsize_bytes(readable, steps))
     for is_elementwise, group in groupby(steps, key=lambda step: isinstance(step, Cast | Scale | Add)):
         if is_elementwise:
             readable = Computed(readable, tuple(cast("Iterator[Elementwise]", group)), max_elements)
@@ -124,23 +127,32 @@ def _check_sources(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, t
         )
 
 
-def _beginning(ops: Sequence[Op], sources: Sequence[Source], specs: Specs) -> tuple[Source, Sequence[Op], Specs]:
+def _beginning(
+    ops: Sequence[Op], sources: Sequence[Source], specs: Specs, max_elements: int
+) -> tuple[Source, Sequence[Op], Specs]:
     """One source, and what is left to do with it."""
     match ops[0] if ops else None:
         case Fill(value) if value != "template":
             return Constant(specs[0], value), ops, specs
         case Concat() | Stack() | Average() as first:
             return _combined(first, sources), ops[1:], first.infer(specs)
+        case FoldKernel() | FoldBias() as first:
+            return Folded(first, sources, max_elements), ops[1:], first.infer(specs)
         case _:
             return sources[0], ops, specs
 
 
-def _itemsize_bytes(source: Source, steps: Sequence[Step]) -> int:
+def _itemsize_bytes(ops: Sequence[Op], specs: Specs) -> int:
     """The bytes of the widest element that there is on the way."""
-    widths = [8 << (source.spec.dtype in PARTS)] if isinstance(source, Averaged) else []
-    widths += [8 for step in steps if isinstance(step, Along) and isinstance(_filling(step), Mean)]
-    dtypes = (source.spec.dtype, *(step.dtype for step in steps if isinstance(step, Cast) and step.dtype))
-    return max(*widths, *(dtype.itemsize_bytes or _STRING_BYTES for dtype in dtypes), 1)
+    widths = [spec.dtype.itemsize_bytes or _STRING_BYTES for spec in specs]
+    for op in ops:
+        specs = op.infer(specs)
+        widths.append(specs[0].dtype.itemsize_bytes or _STRING_BYTES)
+        if isinstance(op, Average | FoldKernel | FoldBias) or (
+            isinstance(op, Resize | Vocab) and isinstance(op.fill, Mean)
+        ):
+            widths.append(8 << (specs[0].dtype in PARTS))
+    return max(widths)
 
 
 def _region(source: Source, shape: Shape, box: Box) -> Source:

@@ -13,7 +13,7 @@ from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import of_order
 from ckptmigrate.matching.result import Answers, Drop, Step
-from ckptmigrate.ops import Add, Average, Cast, Fill, Gates, Op, Resize, Scale, Vocab, infer_chain
+from ckptmigrate.ops import Add, Average, Cast, Fill, FoldBias, FoldKernel, Gates, Op, Resize, Scale, Vocab, infer_chain
 from ckptmigrate.spec import Key
 
 _ORDER_CONFIDENCE = 0.9
@@ -206,7 +206,11 @@ def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: 
             continue
         owners = [draft.source.node_of[key] for key in step.sources]
         found = [slots[slot.kind, owner] for owner in owners if (slot.kind, owner) in slots]
-        if len(found) == len(owners):
+        unknown = _unknown_moments(step.ops, slot.kind)
+        if unknown:
+            if certain == (slot.certain and all(theirs_of.certain for theirs_of in found)):
+                _start_anew(draft, [_key(draft.source, other) for other in found], slot, step, unknown, doubt=doubt)
+        elif len(found) == len(owners):
             if certain == (slot.certain and all(theirs_of.certain for theirs_of in found)):
                 _follow(draft, found, slot, step, doubt=doubt)
         elif all(other.variable is not None for other in theirs.slots):
@@ -228,14 +232,11 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
     moves = _moves(step.ops, ours.kind)
     evidence = f"slot `{ours.kind}` of `{draft.target.say_key(step.target)}` follows it"
     reason = ""
-    if moves is None:
-        _start_anew(draft, sources, ours, step, "the moments of an average are not known")
-        return
     if any(spec.shape != draft.source.specs[key].shape for spec, key in zip(specs, step.sources, strict=True)):
         # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
         if moves and any(spec.shape for spec in specs):
             why = f"it has a shape of its own, {specs[0]}, and the operations do not speak of it"
-            _start_anew(draft, sources, ours, step, why)
+            _start_anew(draft, sources, ours, step, why, doubt=doubt)
             return
         moves = ()
     with contextlib.suppress(OperationError):
@@ -259,11 +260,22 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
         draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,))
 
 
-def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
-    """What a variable's operations make of a slot; None where there is no right answer.
+def _unknown_moments(operations: Sequence[Op], kind: str) -> str:
+    """Why there is no right answer to what a variable's operations make of its slots; empty if there is one."""
+    for operation in operations:
+        match operation:
+            case Average() if kind != "average":
+                return "the moments of an average are not known"
+            case FoldKernel() | FoldBias():
+                return "with a batch normalization folded in, its gradients are others"
+    return ""
+
+
+def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...]:
+    """What a variable's operations make of a slot, where there is a right answer.
 
     What only moves values moves the slot's. A shift leaves gradients as they are. A scale goes into a first
-    moment once and into a second moment twice. The moments of an average are not the average of moments. What
+    moment once and into a second moment twice. What
     is new along an axis starts as a new variable's slots do: with the template's values, or else with zeros.
     """
     if kind == "average":  # of the variable's own values: what is done to those is done to it
@@ -271,8 +283,6 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
     moves: list[Op] = []
     for operation in operations:
         match operation:
-            case Average():
-                return None
             case Cast() | Add():
                 pass
             case Scale(factor):
@@ -288,12 +298,21 @@ def _moves(operations: Sequence[Op], kind: str) -> tuple[Op, ...] | None:
     return tuple(moves)
 
 
-def _start_anew(draft: Draft, sources: Sequence[Key], ours: Slot, step: Step, why: str) -> None:
+def _start_anew(draft: Draft, sources: Sequence[Key], ours: Slot, step: Step, why: str, *, doubt: str) -> None:
+    """Let a slot have the template's values, and drop those it would have been made of."""
     target = _key(draft.target, ours)
+    if target in draft.steps:
+        return
     variable = draft.target.say_key(step.target)
     evidence = f"slot `{ours.kind}` of `{variable}` starts anew: {why}"
+    free = [key for key in sources if key not in draft.used]
+    if doubt:
+        draft.steps[target] = Step(target, (), (Fill("template"),), "proposed", _ORDER_CONFIDENCE, (evidence, doubt))
+        reason = f"likely slot `{ours.kind}` of what becomes {variable}: {why}"
+        draft.source_reasons.update(dict.fromkeys(free, reason))
+        return
     draft.steps[target] = Step(target, (), (Fill("template"),), "initial", 1.0, (evidence,))
-    draft.dropped.update((key, Drop(key, f"slot of what becomes {variable}: {why}")) for key in sources)
+    draft.dropped.update((key, Drop(key, f"slot of what becomes {variable}: {why}")) for key in free)
 
 
 def _nothing_moved(draft: Draft) -> bool:

@@ -13,6 +13,7 @@ from ckptmigrate.ops.chain import Op, close_chain, infer_chain, inverse_chain, n
 from ckptmigrate.ops.elementwise import Add, Cast, Elementwise, Scale
 from ckptmigrate.ops.filling import Fill, Filling, Mean, Resize, say_initial
 from ckptmigrate.ops.fitting import Shape, Specs
+from ckptmigrate.ops.folds import FoldBias, FoldKernel
 from ckptmigrate.ops.gates import GATE_ORDERS, Gates
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose, inverted_order
@@ -28,6 +29,8 @@ __all__ = [
     "ExpandDims",
     "Fill",
     "Filling",
+    "FoldBias",
+    "FoldKernel",
     "Gates",
     "Gather",
     "Mean",

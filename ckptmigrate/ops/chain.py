@@ -10,6 +10,7 @@ from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
 from ckptmigrate.ops.elementwise import Add, Cast, Scale
 from ckptmigrate.ops.filling import Fill, Resize
 from ckptmigrate.ops.fitting import Specs, axis_of
+from ckptmigrate.ops.folds import FoldBias, FoldKernel
 from ckptmigrate.ops.gates import Gates
 from ckptmigrate.ops.joins import Average, Concat, Stack
 from ckptmigrate.ops.shapes import ExpandDims, Reshape, Squeeze, Transpose
@@ -37,10 +38,13 @@ Op: TypeAlias = (
     | Scale
     | Add
     | Average
+    | FoldKernel
+    | FoldBias
 )
 """Every operation there is. The union is closed: code that tells them apart is a ``match``."""
 
 
+_FIRST = Fill | Concat | Stack | Average | FoldKernel | FoldBias
 _KEEPING_SHAPE = Cast | Scale | Add | Gates
 
 
@@ -51,7 +55,7 @@ def infer_chain(ops: Sequence[Op], specs: Specs) -> Specs:
         OperationError: An operation does not fit what it is given, or where it stands.
     """
     for position, op in enumerate(ops):
-        if isinstance(op, Fill | Concat | Stack | Average) and position:
+        if isinstance(op, _FIRST) and position:
             raise OperationError(
                 "an initial value replaces what comes before it"
                 if isinstance(op, Fill)

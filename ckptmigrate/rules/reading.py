@@ -91,6 +91,7 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "tile": ("axis", "times"),
     "repeat": ("axis", "times"),
     "resize": ("axis", "size", "fill"),
+    "fold_batch_norm": ("from", "to", "epsilon", "axis"),
     "gates": ("axis", "source", "target", "forget_bias"),
     "vocab": ("source", "target", "fill", "offset", "at"),
     "scale": ("factor",),
@@ -105,6 +106,9 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "init": ("with",),
 }
 """What each rule takes beside ``from``, ``to`` and ``why``."""
+
+_FOLDED = ("kernel", "bias", "gamma", "beta", "mean", "variance")
+"""What there is of a layer and the batch normalization after it; only the first two come out of a fold."""
 
 _SPLITS = ("split", "unstack")
 """One source to several targets: each target is a part of its own."""
@@ -170,6 +174,8 @@ class _Reader(Reader):
             return ()
         if word == "vocab":
             return self.vocab(fields, body)
+        if word == "fold_batch_norm":
+            return self.fold(fields, body)
         kind: Kind = word if word in ("drop", "init") else "map"  # type: ignore[assignment]  # narrowed by the test
         own = _RULE_ARGUMENTS[word]
         allowed = ("why", *own, *(("from",) if kind != "init" else ()), *(("to",) if kind != "drop" else ()))
@@ -195,6 +201,53 @@ class _Reader(Reader):
                 self.complain(
                     key_node, f"unknown word in `{word}`", expected=f"one of {', '.join(allowed)}", got=f"`{key}`"
                 )
+
+    def fold(self, fields: dict[str, tuple[Any, Any]], body: Any) -> Sequence[Rule]:
+        """A rule for the kernel and one for the bias that a batch normalization is folded into."""
+        word = "fold_batch_norm"
+        self.check_words(word, fields, ("why", *_RULE_ARGUMENTS[word]))
+        why = self.text(fields["why"][1]) if "why" in fields else ""
+        place = self.place(body)
+        given = self.roles("from", fields, body, known=_FOLDED, needed=("kernel", "mean", "variance"))
+        wanted = self.roles("to", fields, body, known=_FOLDED[:2], needed=_FOLDED[:2])
+        if "epsilon" not in fields:
+            self.complain(
+                body, f"`{word}` without `epsilon`", expected="`epsilon: a number`, the batch normalization's"
+            )
+            return ()
+        rules: list[Rule] = []
+        with self.gathered():
+            arguments = {key: self.value(fields[key][1]) for key in ("epsilon", "axis") if key in fields}
+            axis = {"axis": arguments.pop("axis")} if "axis" in arguments else {}
+            for target, operation, roles, more in (
+                ("kernel", "fold_kernel", ("kernel", "gamma", "variance"), axis),
+                ("bias", "fold_bias", ("bias", "gamma", "beta", "mean", "variance"), {}),
+            ):
+                there = {role: role in given for role in roles if role in ("bias", "gamma", "beta")}
+                made = notation.from_data({operation: {**arguments, **there, **more}}, place)
+                sources = tuple(given[role][1] for role in roles if role in given)
+                if target in wanted:
+                    node, pattern = wanted[target]
+                    for source in sources:
+                        self.check_captures(source, pattern, node)
+                    rules.append(Rule("map", sources, pattern, (made,), why, place))
+        return rules
+
+    def roles(
+        self, key: str, fields: dict[str, tuple[Any, Any]], body: Any, *, known: Sequence[str], needed: Sequence[str]
+    ) -> dict[str, tuple[Any, Pattern]]:
+        """The node and the pattern of each variable that a fold takes or makes, by what it is."""
+        if key not in fields:
+            self.complain(body, f"`fold_batch_norm` without `{key}`", expected=f"`{key}: {{kernel: a path, ...}}`")
+            return {}
+        given = self.mapping(fields[key][1], f"a path for each of {', '.join(needed)}")
+        self.check_words(key, given, known)
+        if given:
+            for role in needed:
+                if role not in given:
+                    self.complain(fields[key][1], f"`{key}` without `{role}`", expected=f"`{role}: a path`")
+        found = {role: (node, self.pattern(node, "map", key, body)) for role, (_, node) in given.items()}
+        return {role: (node, pattern) for role, (node, pattern) in found.items() if pattern is not None}
 
     def vocab(self, fields: dict[str, tuple[Any, Any]], body: Any) -> Sequence[Rule]:
         """A rule for each variable that has the vocabulary along an axis."""

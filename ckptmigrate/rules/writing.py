@@ -36,6 +36,8 @@ def _statements(rules: Iterable[Rule]) -> Iterator[list[Rule]]:
 
 def _continues(statement: list[Rule], rule: Rule) -> bool:
     first = statement[0]
+    if len(statement) == 1 and _fold(first, rule):
+        return True
     if first.kind != "map" or rule != replace(first, target=rule.target, operations=rule.operations):
         return False
     return first.operations == rule.operations or _split_at(first, rule, len(statement)) is not None
@@ -52,10 +54,38 @@ def _split_at(first: Rule, other: Rule, index: int) -> int | None:
     return differing[0] if is_part else None
 
 
+def _fold(kernel: Rule, bias: Rule) -> dict[str, Any] | None:
+    """Two rules as the fold of a batch normalization that they came from; None if they did not."""
+    match kernel.operations, bias.operations:
+        case (ops.FoldKernel(epsilon, gamma, axis),), (ops.FoldBias(other, has_bias, has_gamma, has_beta),):
+            pass
+        case _:
+            return None
+    if (epsilon, gamma, kernel.why, kernel.where) != (other, has_gamma, bias.why, bias.where):
+        return None
+    optional = (("bias", has_bias), ("gamma", has_gamma), ("beta", has_beta))
+    roles = [*(role for role, there in optional if there), "mean", "variance"]
+    given = dict(zip(roles, map(str, bias.sources), strict=True))
+    if [*map(str, kernel.sources)][1:] != [given[role] for role in ("gamma", "variance") if role in given]:
+        return None
+    return {
+        "fold_batch_norm": {
+            "from": {"kernel": str(kernel.sources[0]), **given},
+            "to": {"kernel": str(kernel.target), "bias": str(bias.target)},
+            "epsilon": epsilon,
+            "axis": list(axis),
+            **({"why": kernel.why} if kernel.why else {}),
+        }
+    }
+
+
 def _statement_data(statement: list[Rule]) -> dict[str, Any]:
     first = statement[0]
     if len(statement) == 1:
         return first.to_data()
+    folded = _fold(first, statement[1])
+    if folded:
+        return folded
     targets = [str(rule.target) for rule in statement]
     at = _split_at(first, statement[1], 1)
     part = None if at is None else first.operations[at]

@@ -26,6 +26,8 @@ from ckptmigrate.ops import (
     ExpandDims,
     Fill,
     Filling,
+    FoldBias,
+    FoldKernel,
     Gates,
     Gather,
     Mean,
@@ -43,7 +45,7 @@ from ckptmigrate.ops import (
     Transpose,
     Vocab,
 )
-from ckptmigrate.spec import DType
+from ckptmigrate.spec import DType, TensorSpec
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -66,6 +68,8 @@ def apply_reference(ops: Sequence[Op], arrays: Sequence[Array], template: Array 
             array = np.stack(arrays, axis)
         case Average(weights):
             array = _average(arrays, weights or [1] * len(arrays))
+        case FoldKernel() | FoldBias() as fold:
+            array = _folded(fold, arrays)
         case _:
             (array,) = arrays
     for op in ops:
@@ -85,7 +89,7 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
             array = np.squeeze(array, axes)
         case ExpandDims(axis):
             array = np.expand_dims(array, axis)
-        case Fill("template") | Concat() | Stack() | Average():
+        case Fill("template") | Concat() | Stack() | Average() | FoldKernel() | FoldBias():
             pass
         case Fill(value):
             array = np.full_like(array, value)
@@ -194,6 +198,27 @@ def _average(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
         return result
     with np.errstate(all="ignore"):
         return _mean(arrays, weights).astype(arrays[0].dtype)
+
+
+def _folded(op: FoldKernel | FoldBias, arrays: Sequence[Array]) -> Array:
+    """Batch normalization in float64, rounded once."""
+    wide = [array.astype(np.float64) for array in arrays]
+    variance = wide.pop()
+    with np.errstate(all="ignore"):
+        match op:
+            case FoldKernel():
+                kernel, gamma = wide[0], wide[1] if op.gamma else 1
+                start, stop = op.axes(TensorSpec(DType.FLOAT64, kernel.shape))
+                scale = np.broadcast_to(gamma / np.sqrt(variance + op.epsilon), variance.shape)
+                rest = (1,) * (kernel.ndim - stop)
+                return np.asarray(kernel * scale.reshape(*kernel.shape[start:stop], *rest)).astype(arrays[0].dtype)
+            case FoldBias():
+                mean = wide.pop()
+                bias = wide.pop(0) if op.bias else 0
+                gamma = wide.pop(0) if op.gamma else 1
+                beta = wide.pop(0) if op.beta else 0
+                result = (bias - mean) * (gamma / np.sqrt(variance + op.epsilon)) + beta
+                return np.asarray(result).astype(arrays[0].dtype)
 
 
 def _mean(arrays: Sequence[Array] | Array, weights: Sequence[float]) -> Array:
