@@ -193,6 +193,16 @@ def test_a_pack_that_does_not_fit_says_what_it_missed_and_which_fits_better(smal
     assert error.value.hint == "`--pack reroot` fits: it speaks of 1 tensors of the target"
 
 
+def test_the_command_line_refuses_a_pack_that_does_not_fit(tmp_path, small):
+    source = write_tree(tmp_path / "source", {"model": {"dense": floats(2)}})
+    target = write_tree(tmp_path / "target", {"dense": floats(2)})
+    ran = ckptmigrate("plan", source, "--target", target, "--pack", small, "--out", tmp_path / "plan.json")
+    assert (ran.status, ran.out) == (2, "")
+    assert "the pack does not fit @ small" in ran.err
+    assert "`--pack reroot` fits" in ran.err
+    assert not (tmp_path / "plan.json").exists()
+
+
 def test_a_pack_whose_target_is_another_model_says_so(small):
     source, target = model(**{"0": {"w": floats(2)}}), graph_of({"other": {"kernel": floats(2)}})
     with pytest.raises(CkptMigrateError) as error:
