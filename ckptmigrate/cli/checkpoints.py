@@ -118,6 +118,8 @@ def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, 
         how = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
         click.echo(f"{out}: {len(made.steps)} tensors in {len(receipt.shards)} data files ({how})")
         click.echo(f"{out}.ckptmigrate.json: the receipt")
+    for key, found in receipt.not_finite.items():
+        click.echo(f"warning: `{key}` has {found.nan} NaN and {found.inf} infinite elements", err=True)
 
 
 @click.command(
