@@ -50,7 +50,7 @@ class Part:
         given: The name that a person gave it; empty if the framework names it.
         after: How many layers without weights follow it in a flow.
         origin: In a target: the part of the source that it was; None if it is new.
-        base: Of a list that is stored as attributes: the number of the first.
+        carved: In a target: of a new part that holds what another held, that one's origin.
     """
 
     kind: str
@@ -59,10 +59,16 @@ class Part:
     given: str = ""
     after: int = 0
     origin: "Part | None" = None
+    carved: "Part | None" = None
 
     @property
     def is_atomic(self):
         return self.kind in ATOMIC
+
+    @property
+    def home(self):
+        """What held the same in the source; the part itself if nothing did."""
+        return self.origin or self.carved or self
 
 
 def listed(kind, items, form="list"):

@@ -118,7 +118,7 @@ def obscure_all(draft: Draft) -> bool:
 def _obscure(draft: Draft, names: Mapping[str, str], places, kept: float = 0.4) -> bool:
     keeps_names = not draft.names_are_labels and draft.rng.random() < kept
     for label, new in names.items():
-        edge = {holder.origin: child for holder, old, child in places if old == label}
+        edge = {holder.home: child for holder, old, child in places if old == label}
         for child in edge.values():
             if isinstance(child, Part) and not keeps_names and child.given:
                 child.given = new
@@ -152,7 +152,7 @@ def wrap(draft: Draft) -> bool:
         return False
     kind = f"{new}_of_{holder.kind}"
     for part in same:
-        inner = Part(kind, {label: part.children[label] for label in chosen})
+        inner = Part(kind, {label: part.children[label] for label in chosen}, carved=part.origin or part.carved)
         if draft.target.tells_names and (draft.names_are_labels or draft.rng.random() < 0.5):
             inner.given = new
         children = {}
@@ -221,13 +221,13 @@ def drop_names(draft: Draft) -> bool:
 
 def add_layer(draft: Draft) -> bool:
     """An object gets one more layer, with a name of its own; it may look like another."""
-    holder = pick(draft, [part for part in objects(draft) if part.origin is not None])
+    holder = pick(draft, [part for part in objects(draft) if part.home is not part])
     if holder is None or not shows_labels(draft):
         return False
     layers = [child for child in holder.children.values() if is_layer(child)]
     model = pick(draft, layers) if draft.rng.random() < 0.5 else None
     label = draft.word()
-    edge: dict[Part | None, Thing] = {}
+    edge: dict[Part, Thing] = {}
     for part in objects(draft):
         if part.kind == holder.kind:
             made = fresh(model) if model is not None else draft.rng.choice((dense(13, 13), embedding(41, 13)))
@@ -235,7 +235,7 @@ def add_layer(draft: Draft) -> bool:
             items = list(part.children.items())
             items.insert(draft.rng.randint(0, len(items)), (label, made))
             part.children = dict(items)
-            edge[part.origin] = made
+            edge[part.home] = made
     draft.new.append(edge)
     draft.settled.update(edge.values())
     return True
@@ -248,7 +248,7 @@ def drop_layer(draft: Draft) -> bool:
         return False
     for holder, label, _ in places:
         holder.children = {name: held for name, held in holder.children.items() if name != label}
-    draft.gone.append({holder.origin: child.origin for holder, _, child in places if child.origin is not None})
+    draft.gone.append({holder.home: child.origin for holder, _, child in places if child.origin is not None})
     return True
 
 
@@ -258,12 +258,12 @@ def replace_layer(draft: Draft) -> bool:
     if places is None or not shows_labels(draft):
         return False
     new = draft.word()
-    edge: dict[Part | None, Thing] = {}
+    edge: dict[Part, Thing] = {}
     for holder, _, child in places:
-        edge[holder.origin] = made = fresh(child)
+        edge[holder.home] = made = fresh(child)
         made.given = new if draft.target.tells_names else ""
         put_instead(holder, child, {new: made})
-    draft.gone.append({holder.origin: child.origin for holder, _, child in places})
+    draft.gone.append({holder.home: child.origin for holder, _, child in places})
     draft.new.append(edge)
     draft.settled.update(edge.values())
     return True

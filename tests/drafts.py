@@ -33,9 +33,9 @@ class Draft:
     source: Design
     target: Design
     rng: random.Random
-    opaque: list[dict[Part | None, Thing]] = field(default_factory=list)
-    new: list[dict[Part | None, Thing]] = field(default_factory=list)
-    gone: list[dict[Part | None, Thing]] = field(default_factory=list)
+    opaque: list[dict[Part, Thing]] = field(default_factory=list)
+    new: list[dict[Part, Thing]] = field(default_factory=list)
+    gone: list[dict[Part, Thing]] = field(default_factory=list)
     sequences: list[tuple[list[Thing], list[Thing], str]] = field(default_factory=list)
     shuffled: list[tuple[list[Thing], list[Thing]]] = field(default_factory=list)
     alike: dict[Thing, Thing] = field(default_factory=dict)
@@ -148,7 +148,7 @@ def put_instead(holder: Part, old: Thing, new: Mapping[str, Thing]) -> None:
 
 def taken(holder: Part) -> set[str]:
     """The attributes that mean something in the holder, or did."""
-    return {*holder.children, *(holder.origin.children if holder.origin else ())}
+    return {*holder.children, *holder.home.children}
 
 
 def free_in(places, label: str) -> bool:
@@ -214,7 +214,7 @@ def akin(label: str) -> list[str]:
 
 def fresh(part: Part) -> Part:
     """A part like another, with weights of its own and no origin."""
-    made = replace(part, children={}, origin=None)
+    made = replace(part, children={}, origin=None, carved=None)
     for label, child in part.children.items():
         made.children[label] = (
             Weight(child.shape, child.trainable, child.dtype) if isinstance(child, Weight) else fresh(child)

@@ -342,13 +342,14 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
 
     An attribute is the same in all objects of its class, so two of them can be told apart if anywhere they differ.
     """
+    homes = {part for _, _, part in parts_below(draft.source.root)}
     renamed = [
         edge
         for edge in draft.opaque
         if not all(_is_named(draft, thing) for thing in edge.values()) and not _have_optimizers(draft, edge)
     ]
-    before = [_looks(edge, _look_before) for edge in renamed]
-    came, went = ([_looks(edge, look_of) for edge in edges] for edges in (draft.new, draft.gone))
+    before = [_looks(edge, _look_before, homes) for edge in renamed]
+    came, went = ([_looks(edge, look_of, homes) for edge in edges] for edges in (draft.new, draft.gone))
     for edge, looks in zip(renamed, before, strict=True):
         beside = sum(not looks.keys().isdisjoint(other) for other in before)
         if before.count(looks) > 1:
@@ -360,13 +361,13 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
             yield from ((thing, "replaced") for thing in edge.values())
 
 
-def _have_optimizers(draft: Draft, edge: Mapping[Part | None, Thing]) -> bool:
+def _have_optimizers(draft: Draft, edge: Mapping[Part, Thing]) -> bool:
     """Whether what lost its name are models of which each has an optimizer with a name of its own."""
     return draft.source.root in edge and len(draft.source.states) > 1 and len(draft.target.states) > 1
 
 
-def _looks(edge: Mapping[Part | None, Thing], look: Callable[[Thing], object]) -> dict[Part, object]:
-    return {home: look(thing) for home, thing in edge.items() if home is not None}
+def _looks(edge: Mapping[Part, Thing], look: Callable[[Thing], object], homes: set[Part]) -> dict[Part, object]:
+    return {home: look(thing) for home, thing in edge.items() if home in homes}
 
 
 _MANY = 2

@@ -68,7 +68,7 @@ def _numbered(holder: Part) -> list[Row]:
     families: dict[str, list[tuple[int, Part]]] = {}
     for label, child in holder.children.items():
         found = re.fullmatch(r"(.*?)(\d+)", label)
-        if found and isinstance(child, Part):
+        if found and isinstance(child, Part) and child.form == "object":
             families.setdefault(found[1], []).append((int(found[2]), child))
     rows = []
     for stem, items in families.items():
@@ -157,7 +157,7 @@ def _delete(draft: Draft, chosen: tuple[Row, int] | None) -> bool:
         return False
     row, at = chosen
     old = [item.origin for item in row.items]
-    draft.gone.append({row.holder.origin: old[at]})
+    draft.gone.append({row.holder.home: old[at]})
     items = [item for number, item in enumerate(row.items) if number != at]
     row.put(items)
     _rename_row(draft, row, None)
