@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -16,6 +17,7 @@ from ckptmigrate.ops import (
     Average,
     Cast,
     Concat,
+    Custom,
     ExpandDims,
     Fill,
     Filling,
@@ -169,6 +171,17 @@ def _make_part(
 
 _SEEDS = 2**64
 
+
+def _read_function(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        return value
+    raise _UnreadableError("`package.module:function`")
+
+
+def _make_custom(*, function: str, inverse: str | None = None, **declared: Any) -> Custom:
+    return Custom(function, inverse_function=inverse, **declared)
+
+
 _AXIS = {"axis": (_read_int, False)}
 # Of each operation: its class, and of each argument how it is read and whether it may be left out.
 _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[object], object], bool]]]] = {
@@ -221,6 +234,15 @@ _FORMS: Mapping[str, tuple[Callable[..., Op], Mapping[str, tuple[Callable[[objec
         FoldBias,
         {"epsilon": (_read_number, False), **dict.fromkeys(("bias", "gamma", "beta"), (_read_bool, True))},
     ),
+    Custom.name: (
+        _make_custom,
+        {
+            "function": (_read_function, False),
+            "shape": (_read_ints_or_none, True),
+            "dtype": (_read_dtype_or_none, True),
+            "inverse": (_read_function, True),
+        },
+    ),
     Scale.name: (Scale, {"factor": (_read_number, False)}),
     Add.name: (Add, {"value": (_read_number, False)}),
     Average.name: (Average, {"weights": (_read_numbers_or_none, True)}),
@@ -233,6 +255,8 @@ def to_data(op: Op) -> dict[str, dict[str, Any]]:
     match op:
         case Fill(value):
             arguments = {"with": say_initial(value)}
+        case Custom(function, shape, dtype, inverse):
+            arguments = {"function": function, "shape": shape, "dtype": dtype, "inverse": inverse}
         case Part(axis, index, sizes):
             whole = "target" if sizes is None else sizes
             arguments = {"axis": axis, "index": index, "parts" if isinstance(sizes, int) else "sizes": whole}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ckptmigrate.apply.boxes import Box, Shape, Source, read_whole, replaced
 from ckptmigrate.apply.computed import Averaged, Computed, Means
+from ckptmigrate.apply.customs import Whole
 from ckptmigrate.apply.folded import Folded
 from ckptmigrate.apply.normal import Along, Move, normal_form
 from ckptmigrate.apply.places import Constant, Joined, Moved, Window, along
@@ -28,6 +29,7 @@ from ckptmigrate.ops import (
     Average,
     Cast,
     Concat,
+    Custom,
     Elementwise,
     Fill,
     Filling,
@@ -136,6 +138,8 @@ def _beginning(
             return Constant(specs[0], value), ops, specs
         case Concat() | Stack() | Average() as first:
             return _combined(first, sources), ops[1:], first.infer(specs)
+        case Custom() as first:
+            return Whole(first, sources), ops[1:], first.infer(specs)
         case FoldKernel() | FoldBias() as first:
             return Folded(first, sources, max_elements), ops[1:], first.infer(specs)
         case _:

@@ -13,7 +13,21 @@ from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import of_order
 from ckptmigrate.matching.result import Answers, Drop, Step
-from ckptmigrate.ops import Add, Average, Cast, Fill, FoldBias, FoldKernel, Gates, Op, Resize, Scale, Vocab, infer_chain
+from ckptmigrate.ops import (
+    Add,
+    Average,
+    Cast,
+    Custom,
+    Fill,
+    FoldBias,
+    FoldKernel,
+    Gates,
+    Op,
+    Resize,
+    Scale,
+    Vocab,
+    infer_chain,
+)
 from ckptmigrate.spec import Key
 
 _ORDER_CONFIDENCE = 0.9
@@ -268,6 +282,8 @@ def _unknown_moments(operations: Sequence[Op], kind: str) -> str:
                 return "the moments of an average are not known"
             case FoldKernel() | FoldBias():
                 return "with a batch normalization folded in, its gradients are others"
+            case Custom():
+                return "what a function of one's own makes of moments is not known"
     return ""
 
 

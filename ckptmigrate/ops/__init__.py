@@ -10,6 +10,7 @@ in once the target is known. Nothing else takes an open operation; a plan holds 
 
 from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
 from ckptmigrate.ops.chain import Op, close_chain, infer_chain, inverse_chain, needs_template
+from ckptmigrate.ops.custom import Custom
 from ckptmigrate.ops.elementwise import Add, Cast, Elementwise, Scale
 from ckptmigrate.ops.filling import Fill, Filling, Mean, Resize, say_initial
 from ckptmigrate.ops.fitting import Shape, Specs
@@ -25,6 +26,7 @@ __all__ = [
     "Average",
     "Cast",
     "Concat",
+    "Custom",
     "Elementwise",
     "ExpandDims",
     "Fill",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from ckptmigrate.errors import OperationError
 from ckptmigrate.ops.along import Gather, Pad, Part, Repeat, Slice, Tile
+from ckptmigrate.ops.custom import Custom
 from ckptmigrate.ops.elementwise import Add, Cast, Scale
 from ckptmigrate.ops.filling import Fill, Resize
 from ckptmigrate.ops.fitting import Specs, axis_of
@@ -40,11 +42,12 @@ Op: TypeAlias = (
     | Average
     | FoldKernel
     | FoldBias
+    | Custom
 )
 """Every operation there is. The union is closed: code that tells them apart is a ``match``."""
 
 
-_FIRST = Fill | Concat | Stack | Average | FoldKernel | FoldBias
+_FIRST = Fill | Concat | Stack | Average | FoldKernel | FoldBias | Custom
 _KEEPING_SHAPE = Cast | Scale | Add | Gates
 
 
@@ -141,6 +144,8 @@ def close_chain(
             case Resize(axis, None, fill):
                 _check_kept(op, "shape", (other for other in rest if not isinstance(other, _KEEPING_SHAPE)))
                 closing = Resize(axis, wanted.shape[axis_of(op, wanted, axis)], fill)
+            case Custom():
+                closing = _closed_custom(op, rest, wanted)
             case Vocab(axis):
                 if all(isinstance(other, _KEEPING_SHAPE) for other in rest):
                     op.check_size(op.target, wanted, axis_of(op, wanted, axis), "target")
@@ -150,6 +155,16 @@ def close_chain(
         specs = closing.infer(specs)
         closed.append(closing)
     return tuple(closed)
+
+
+def _closed_custom(op: Custom, rest: Sequence[Op], wanted: TensorSpec) -> Custom:
+    if op.shape is None:
+        _check_kept(op, "shape", (other for other in rest if not isinstance(other, _KEEPING_SHAPE)))
+        op = replace(op, shape=wanted.shape)
+    if op.dtype is None:
+        _check_kept(op, "dtype", (other for other in rest if isinstance(other, Cast)))
+        op = replace(op, dtype=wanted.dtype)
+    return op
 
 
 def _check_kept(op: Op, what: str, changing: Iterable[Op]) -> None:

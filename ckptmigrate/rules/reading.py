@@ -101,6 +101,7 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "concat": ("axis",),
     "stack": ("axis",),
     "average": ("weights",),
+    "custom": ("function", "shape", "dtype", "inverse"),
     "map": ("ops",),
     "drop": (),
     "init": ("with",),
@@ -311,7 +312,7 @@ class _Reader(Reader):
 
     def sources(self, node: Any, word: str, body: Any) -> tuple[Pattern, ...]:
         """The patterns of `from`: a list for what joins several, else one."""
-        if node is not None and node.id == "sequence" and word in ("map", *_JOINS):
+        if node is not None and node.id == "sequence" and word in ("map", "custom", *_JOINS):
             nodes = self.paths(node)
         elif node is not None and word in _JOINS:
             self.complain(node, "one source to join", expected="a list of paths", got=type_name(node))

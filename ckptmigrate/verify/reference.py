@@ -17,12 +17,14 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from ckptmigrate.apply.customs import call_custom
 from ckptmigrate.noise import standard_normal
 from ckptmigrate.ops import (
     Add,
     Average,
     Cast,
     Concat,
+    Custom,
     ExpandDims,
     Fill,
     Filling,
@@ -68,6 +70,8 @@ def apply_reference(ops: Sequence[Op], arrays: Sequence[Array], template: Array 
             array = np.stack(arrays, axis)
         case Average(weights):
             array = _average(arrays, weights or [1] * len(arrays))
+        case Custom() as custom:
+            array = call_custom(custom, arrays)
         case FoldKernel() | FoldBias() as fold:
             array = _folded(fold, arrays)
         case _:
@@ -89,7 +93,7 @@ def _apply(op: Op, array: Array) -> Array:  # noqa: C901, PLR0912  # a case for 
             array = np.squeeze(array, axes)
         case ExpandDims(axis):
             array = np.expand_dims(array, axis)
-        case Fill("template") | Concat() | Stack() | Average() | FoldKernel() | FoldBias():
+        case Fill("template") | Concat() | Stack() | Average() | FoldKernel() | FoldBias() | Custom():
             pass
         case Fill(value):
             array = np.full_like(array, value)
