@@ -538,6 +538,15 @@ def test_a_square_matrix_is_proposed_where_others_were_transposed():
     assert (gate.status, path_of(gate.target)) == ("proposed", "m/gate/kernel")
 
 
+def test_a_question_about_one_layer_of_each_side_is_asked_and_no_order_is_made_of_it():
+    def tree(name, *kinds):
+        return {"model": {name: {kind: {"kernel": floats(2, 2)} for kind in kinds}}}
+
+    found = match(tree("a", "x", "y"), tree("b", "z", "u"))
+    assert not found.steps
+    assert found.questions[0].hypotheses
+
+
 def test_a_layer_of_the_same_shape_and_another_name_is_only_proposed():
     def tree(name):
         return {"model": {"stem": {name: {"kernel": floats(2, 3)}, "norm": {"gamma": floats(3)}}}}

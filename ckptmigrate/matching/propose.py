@@ -361,6 +361,8 @@ def numbering(names: Sequence[str]) -> _Numbering | None:
     if len(stems) > 1 or len({*numbers}) < len(numbers):
         return None
     varying = [column for column in zip(*numbers, strict=True) if len({*column}) > 1]
+    if not varying:  # one name alone is in no order
+        return None
     return _Numbering(stems.pop(), tuple(zip(*varying, strict=True)))
 
 

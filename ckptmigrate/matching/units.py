@@ -68,9 +68,13 @@ class Unit:
 
     @property
     def gate(self) -> tuple[object, ...]:
-        """What has to be equal for two units to be one another: blocks, roles, numbers of elements, dtypes."""
+        """What has to be equal for two units to be one another: blocks, roles, numbers of elements, dtypes.
+
+        Of blocks within blocks some may be settled already, so how many there are is more than the counts.
+        """
         return (
             self.counts,
+            len(self.members),
             tuple((role if len(self.roles) > 1 else "", spec.dtype, spec.num_elements) for role, spec in self.roles),
         )
 
