@@ -224,6 +224,13 @@ class ObjectGraph:
         return frozenset(slot.node for optimizer in self.optimizers for slot in optimizer.slots)
 
     @cached_property
+    def scalars(self) -> frozenset[int]:
+        """The nodes that are no variables of a model: an optimizer's steps and rates, and the count of saves."""
+        own = frozenset(number for optimizer in self.optimizers for number in optimizer.scalars.values())
+        counter = self.child(ROOT, "save_counter") if self.kind == "object" else None
+        return own if counter is None else own | {counter}
+
+    @cached_property
     def slot_owner(self) -> Mapping[Key, tuple[Key, str]]:
         """For each slot whose variable is known, by its key: the variable's key, and what the slot holds of it."""
         value_of = [node.tensors.get(VARIABLE_ROLE) for node in self.nodes]

@@ -49,11 +49,7 @@ class _Names:
     @classmethod
     def of(cls, graph: ObjectGraph, *, skipped: int = 0) -> _Names:
         """The names of a graph, without so many segments that all of them begin with."""
-        apart = set(graph.slot_nodes)
-        if graph.kind == "object":
-            counter = graph.child(ROOT, "save_counter")
-            apart.update(number for optimizer in graph.optimizers for number in optimizer.scalars.values())
-            apart.update(() if counter is None else (counter,))
+        apart = graph.slot_nodes | graph.scalars if graph.kind == "object" else graph.slot_nodes
         held = [
             ("/".join(node.full_name.split("/")[skipped:]), number)
             for number, node in enumerate(graph.nodes)

@@ -19,6 +19,7 @@ from ckptmigrate.matching.propose import Pair, are_transposed, pair_units
 from ckptmigrate.matching.questions import finished_questions, proposals
 from ckptmigrate.matching.result import Drop, Matching, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
+from ckptmigrate.matching.tied import doubt_tied
 from ckptmigrate.matching.units import Unit, read_units, repeated_names
 from ckptmigrate.ops import Fill, Reshape
 from ckptmigrate.rules import Rulebook
@@ -60,6 +61,7 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
         take_names_as_paths(draft)
         asked = {key for question in draft.questions for key in question.sources}
         _take_units(draft, asked, draft.asked)
+    doubt_tied(draft)
     _take_unowned(draft)
     take_slots(draft)
     _start_save_counter(draft)
@@ -144,11 +146,12 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         draft.used | draft.dropped.keys() | draft.source_apart | source_apart,
         draft.steps.keys() | draft.target_apart | target_apart,
     )
+    repeated = repeated_names(draft.source) | repeated_names(draft.target)
     sources, targets = (
-        read_units(graph, {number for key, number in graph.node_of.items() if key in keys} | _scalars(graph))
+        read_units(graph, {number for key, number in graph.node_of.items() if key in keys} | graph.scalars, repeated)
         for graph, keys in zip((draft.source, draft.target), settled, strict=True)
     )
-    pairs, opens = pair_units(sources, targets, repeated_names(draft.source) | repeated_names(draft.target))
+    pairs, opens = pair_units(sources, targets, repeated)
     for pair in pairs:
         for olds, news in zip(pair.source.members, pair.target.members, strict=True):
             for s, t in zip(olds, news, strict=True):
@@ -204,13 +207,6 @@ def _keys_apart(graph: ObjectGraph, exact: ExactPairs, *, side: Literal["source"
     numbers.update(number for apart in exact.apart for number in apart.side(at))
     doubted = {key for doubt in exact.doubts for key in keys_in(graph, (doubt.source, doubt.target)[at], doubt)}
     return doubted | {key for number in numbers for key in graph.nodes[number].tensors.values()}
-
-
-def _scalars(graph: ObjectGraph) -> set[int]:
-    """What is no variable of a model: an optimizer's steps and rates, and the count of saves."""
-    counter = graph.child(ROOT, "save_counter")
-    own = {number for optimizer in graph.optimizers for number in optimizer.scalars.values()}
-    return own if counter is None else {*own, counter}
 
 
 def _same_path(source: str, target: str) -> str:

@@ -12,11 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, islice
 from operator import mul
 
+from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
 from ckptmigrate.matching.names import is_automatic
-from ckptmigrate.matching.tokens import weight_of
+from ckptmigrate.matching.tokens import Tokens, weight_of
 from ckptmigrate.matching.units import List, Shape, Unit
 
 _MOST = 48
@@ -36,6 +37,7 @@ class Pair:
         is_certain: Whether the evidence is conclusive.
         evidence: The reasons, in words.
         is_named: Whether every member has the name of its twin, which people gave: that is its identity.
+        is_alone: Whether nothing else on either side has the shapes and roles of one of them.
     """
 
     source: Unit
@@ -43,6 +45,7 @@ class Pair:
     is_certain: bool
     evidence: tuple[str, ...]
     is_named: bool = False
+    is_alone: bool = True
 
     @property
     def confidence(self) -> float:
@@ -85,7 +88,8 @@ def pair_units(
         pairs.extend(found)
         if left is not None:
             opens.append(left)
-    return _unlike(_by_lists(_anchored(pairs), sources, targets), sources, targets), opens
+    pairs = _unlike(_by_lists(_anchored(pairs), sources, targets), sources, targets)
+    return doubt_strangers(pairs), opens
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +197,18 @@ def _best_assignment(scores: Sequence[Sequence[float | None]]) -> tuple[dict[int
 
 
 def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | None]:
-    if len(candidates.sources) == len(candidates.targets) == 1:
-        (s,), (t,) = candidates.sources, candidates.targets
-        words = sorted(_kinship(s, t) - known.dull)
-        evidence = ["the only one of its shape and role", *([f"names: {', '.join(words)}"] if words else [])]
-        judged = [(s, t, weight_of(words) >= (0.5 if known.is_complete else _CLEAR), evidence)]
-    else:
-        judged = list(_judged(candidates))
+    is_alone = len(candidates.sources) == len(candidates.targets) == 1
+    judged = [_judged_alone(candidates, known)] if is_alone else list(_judged(candidates))
     pairs: list[Pair] = []
     left: list[tuple[Unit, Unit]] = []
-    for s, t, is_clear, evidence in judged:
+    for s, t, regret, evidence in judged:
         blocks = _members(s, t, known.repeated)
-        if blocks is None or not (is_clear or blocks.is_named or len(judged) == 1):
+        is_clear = regret >= _CLEAR
+        if blocks is None or not (is_clear or blocks.is_named or (len(judged) == 1 and regret > 0)):
             left.append((s, t))
             continue
         clear = is_clear or blocks.is_named
-        pairs.append(Pair(s, blocks.target, clear, (*evidence, *blocks.evidence), blocks.is_named))
+        pairs.append(Pair(s, blocks.target, clear, (*evidence, *blocks.evidence), blocks.is_named, is_alone))
     if not left:
         return pairs, None
     reason = "these have one shape and role, and neither names nor order tell which is which"
@@ -220,10 +220,23 @@ def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | 
     return pairs, Open((*(s for s, _ in left), *rest[0]), (*(t for _, t in left), *rest[1]), reason)
 
 
-def _judged(
-    candidates: _Candidates,
-) -> Iterator[tuple[Unit, Unit, bool, list[str]]]:
-    """The pairs of the best assignment, whether each is believed, and why."""
+_Judged = tuple[Unit, Unit, float, list[str]]
+"""Two units that may be each other, how much speaks for it more than for anything else, and why."""
+
+_UNCLEAR = _CLEAR / 2
+"""What speaks for a pair that is no more than likely."""
+
+
+def _judged_alone(candidates: _Candidates, known: _Known) -> _Judged:
+    (s,), (t,) = candidates.sources, candidates.targets
+    words = sorted(kinship(s, t) - known.dull)
+    evidence = ["the only one of its shape and role", *([f"names: {', '.join(words)}"] if words else [])]
+    is_clear = weight_of(words) >= (0.5 if known.is_complete else _CLEAR)
+    return s, t, _CLEAR if is_clear else _UNCLEAR, evidence
+
+
+def _judged(candidates: _Candidates) -> Iterator[_Judged]:
+    """The pairs of the best assignment."""
     scores = _scores(candidates)
     chosen, total = _best_assignment(scores)
     found = [(candidates.sources[i], candidates.targets[j]) for i, j in chosen.items()]
@@ -234,18 +247,9 @@ def _judged(
         regret = total - second if len(other) == len(chosen) else math.inf
         words = ", ".join(sorted(s.tokens & t.tokens))
         evidence = [f"names: {words}" if words else "what is left when the others are paired"]
-        is_clear = regret >= _CLEAR and (balanced or bool(scores[i][j])) and _is_kin(s, t)
-        yield s, t, is_clear and not _crosses(s, t, found), evidence
-
-
-def _is_kin(s: Unit, t: Unit) -> bool:
-    """Whether two layers are called alike, or neither is called anything."""
-    return bool(_kinship(s, t)) or not (s.own or t.own)
-
-
-def _kinship(s: Unit, t: Unit) -> frozenset[str]:
-    """The words that two layers share and that one of them has for itself: to be in one place is not enough."""
-    return s.tokens & t.tokens & (s.own | t.own)
+        if not ((balanced or scores[i][j]) and are_kin(s, t)) or _crosses(s, t, found):
+            regret = min(regret, _UNCLEAR)
+        yield s, t, regret, evidence
 
 
 def _dull(units: Sequence[Unit]) -> frozenset[str]:
@@ -388,8 +392,9 @@ def _anchored(pairs: Sequence[Pair]) -> list[Pair]:
     return [
         replace(pair, is_certain=True, evidence=(*pair.evidence, "the rest of its blocks are paired"))
         if not pair.is_certain
+        and pair.is_alone
         and pair.source.counts
-        and _is_kin(pair.source, pair.target)
+        and are_kin(pair.source, pair.target)
         and sure.intersection(_lists_of(pair))
         else pair
         for pair in pairs
@@ -404,29 +409,45 @@ def _lists_of(pair: Pair) -> Iterator[tuple[List, List]]:
 
 
 def _unlike(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
-    """Pairs are not certain if one of the two is called just as something else on the other side.
+    """Pairs are not certain if something else is called as one of the two is, and the other is not.
 
     Both kernels of a block change places if all are transposed: each has the shape that the other had.
     """
-    called = [_called(units) for units in (sources, targets)]
-
-    def is_another(s: Unit, t: Unit) -> bool:
-        return s.tokens != t.tokens and bool(called[1].get(_name_of(s)) or called[0].get(_name_of(t)))
-
+    called = [_Called(units) for units in (sources, targets)]
     return [
-        replace(pair, is_certain=False, evidence=(*pair.evidence, "something of another shape has its name"))
-        if pair.is_certain and not pair.is_named and is_another(pair.source, pair.target)
+        replace(pair, is_certain=False, evidence=(*pair.evidence, "something else has its name"))
+        if pair.is_certain
+        and not pair.is_named
+        and (called[0].another(pair.target, pair.source) or called[1].another(pair.source, pair.target))
         else pair
         for pair in pairs
     ]
 
 
-def _name_of(unit: Unit) -> object:
-    return unit.tokens, unit.own, tuple(role for role, _ in unit.roles)
+class _Called:
+    """The units of a side by what they are called."""
 
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._places: dict[object, dict[Tokens, None]] = {}
+        for unit in units:
+            for name in self._names(unit):
+                self._places.setdefault(name, {}).setdefault(unit.place)
 
-def _called(units: Sequence[Unit]) -> Counter[object]:
-    return Counter(_name_of(unit) for unit in units if unit.own)
+    def another(self, one: Unit, twin: Unit) -> bool:
+        """Whether a unit of this side is called as one of the other side is, more than its twin on this side is."""
+        near, known = len(one.place & twin.place), set(self._names(twin))
+        return any(
+            len(one.place & place) >= near + (name in known)
+            for name in self._names(one)
+            for place in islice(self._places.get(name, ()), _MOST)
+        )
+
+    @staticmethod
+    def _names(unit: Unit) -> Iterator[object]:
+        if unit.own:
+            role = unit.roles[0][0]
+            yield unit.own, role
+            yield unit.label.strip("_").lower(), role
 
 
 def are_transposed(sources: Sequence[Unit], targets: Sequence[Unit]) -> bool:
@@ -467,7 +488,7 @@ def _by_lists(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[
 def _judged_by_lists(pair: Pair, is_agreed: bool, is_crossed: bool) -> Pair:  # noqa: FBT001
     if is_crossed and not pair.is_named:
         return replace(pair, is_certain=False, evidence=(*pair.evidence, "its list changed order"))
-    if is_agreed and not pair.is_certain and _is_kin(pair.source, pair.target):
+    if is_agreed and not pair.is_certain and pair.is_alone and are_kin(pair.source, pair.target):
         return replace(pair, is_certain=True, evidence=(*pair.evidence, "all items of its list agree, in their order"))
     return pair
 

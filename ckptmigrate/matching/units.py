@@ -52,8 +52,10 @@ class Unit:
         counts: How many equal blocks there are on each level on the way down; empty if it is in none.
         tokens: The words of its paths and names, but for numbers of blocks.
         own: Those of the layer itself, without what holds it.
+        place: Those of what holds it.
         order: Its place among the units, in the order in which the model was made; None where that is not known.
         holder: The path of the object that holds the layer.
+        label: The edge to it from there.
     """
 
     roles: tuple[tuple[str, TensorSpec], ...]
@@ -63,8 +65,10 @@ class Unit:
     counts: tuple[int, ...]
     tokens: Tokens
     own: Tokens
+    place: Tokens
     order: int | None
     holder: tuple[str, ...]
+    label: str
 
     @property
     def gate(self) -> tuple[object, ...]:
@@ -90,14 +94,15 @@ def repeated_names(graph: ObjectGraph) -> frozenset[str]:
     return frozenset(name for name, found in holders.items() if len(found) > 1)
 
 
-def read_units(graph: ObjectGraph, skipped: Collection[int]) -> list[Unit]:
+def read_units(graph: ObjectGraph, skipped: Collection[int], repeated: frozenset[str] = frozenset()) -> list[Unit]:
     """The units of a graph, in the order of the checkpoint.
 
     Args:
         graph: The graph.
         skipped: Nodes of variables that are settled; slots are left out anyway.
+        repeated: Names of layers that tell no layer, because another one has them as well.
     """
-    tree = _Tree(graph, skipped)
+    tree = _Tree(graph, skipped, repeated)
     units: dict[tuple[object, ...], list[tuple[tuple[int, ...], dict[str, int]]]] = {}
     for own in tree.groups():
         units.setdefault(own.key, []).append((own.indices, own.variables))
@@ -130,24 +135,40 @@ def _unit(
     first = members[0][1]
     specs = tuple((role, graph.specs[graph.nodes[first[role]].tensors[VARIABLE_ROLE]]) for role in roles)
     path = tree.path(first[roles[0]])
-    name = graph.nodes[first[roles[0]]].full_name
     # What a variable is to its layer is its role; the words are those of the layer, and those that people gave.
-    given = [segment for segment in name.split("/") if not is_automatic(segment)]
     names = tuple(graph.nodes[variables[roles[0]]].full_name for _, variables in members)
     if roles != ("",):
-        path, given = path[:-1], given[:-1] or given
+        path = path[:-1]
         names = tuple(name.rpartition("/")[0] for name in names)
-    last = names[0].split("/")[-1:]
+    own, place = _words(path, "" if names[0] in tree.repeated else names[0], is_layer=roles != ("",))
     return Unit(
         specs,
         tuple(tuple(variables[role] for role in roles) for _, variables in members),
         names,
         tuple(tree.places(variables[roles[0]]) for _, variables in members),
         counts,
-        tokens_of([*path, *given]),
-        tokens_of([*path[-1:], *(segment for segment in last if not is_automatic(segment))]),
+        own | place,
+        own,
+        place,
         order if graph.kind == "object" else None,
         path[:-1],
+        path[-1] if path else "",
+    )
+
+
+def _words(path: tuple[str, ...], name: str, *, is_layer: bool) -> tuple[Tokens, Tokens]:
+    """A layer's own words, and those of what holds it: of its path and of its name, as far as a person gave it.
+
+    A variable that is no layer's may have a layer's name all the same: ``word_embeddings/weight`` for `weight`.
+    """
+    segments = name.split("/")
+    if not is_layer and len(segments) > 1 and segments[-1] in _ROLES:
+        segments.pop()
+    *holders, own = segments
+    given = [own] if not is_automatic(own) else []
+    return (
+        tokens_of([*path[-1:], *given]),
+        tokens_of([*path[:-1], *(holder for holder in holders if not is_automatic(holder))]),
     )
 
 
@@ -161,9 +182,10 @@ class _Group:
 class _Tree:
     """The breadth-first tree of a graph, with a number for each subtree's structure."""
 
-    def __init__(self, graph: ObjectGraph, skipped: Collection[int]) -> None:
+    def __init__(self, graph: ObjectGraph, skipped: Collection[int], repeated: frozenset[str]) -> None:
         self.graph = graph
         self.skipped = skipped
+        self.repeated = repeated
         self.children: dict[int, list[tuple[str, int]]] = {}
         self.parent: dict[int, tuple[int, str]] = {}
         order = [ROOT]
