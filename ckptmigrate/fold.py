@@ -49,6 +49,12 @@ def fold(rows: Sequence[tuple[str, ...]], *, numbered: int) -> list[Folded]:
     return [folded[number] for number in sorted(folded)]
 
 
+def split_numbers(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The numbers in a text that fold as ``{0..11}`` does, and what stands around them: one piece more."""
+    parts = _NUMBER.split(text.replace("_", "\x00"))
+    return tuple(part.replace("\x00", "_") for part in parts), tuple(_NUMBER.findall(text.replace("_", "\x00")))
+
+
 def _mask(text: str) -> str:
     return _NUMBER.sub("#", text.replace("_", "\x00")).replace("\x00", "_")
 

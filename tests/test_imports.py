@@ -89,7 +89,7 @@ ORDER = (
     {"notation"},
     {"rules"},
     {"matching"},
-    {"plan", "packs"},
+    {"plan", "packs", "questioner"},
     {"apply", "codemod", "reverse"},
     {"verify"},
     {"report", "demo"},

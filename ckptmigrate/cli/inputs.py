@@ -120,13 +120,17 @@ def read_packs(names: Iterable[str]) -> list[Pack]:
     return read
 
 
-def pack_rules(packs: list[Pack], source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook) -> Rulebook:
-    """What packs say of a source and a target, beside a person's rules; what they do not say is told."""
+def pack_rules(
+    packs: list[Pack], source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook, told: set[str]
+) -> Rulebook:
+    """What packs say of a source and a target, beside a person's rules; what they do not say is told, once each."""
     if not packs:
         return ()
     from ckptmigrate.packs import fit_packs
 
     fitted = fit_packs(packs, source, target, rulebook)
     for note in fitted.notes:
-        click.echo(note, err=True)
+        if note not in told:
+            click.echo(note, err=True)
+    told.update(fitted.notes)
     return fitted.rules

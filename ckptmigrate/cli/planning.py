@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ckptmigrate.cli.dialogue import Terminal, default_answers, hold_dialogue, is_same_file, read_answers
 from ckptmigrate.cli.inputs import open_bundle, open_target, pack_rules, read_graph, read_packs, read_plan
 from ckptmigrate.cli.options import JSON, examples
 from ckptmigrate.cli.outputs import print_lines, refuse_to_replace_bundle, refuse_to_replace_file, write_file
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "ckptmigrate plan ckpts/run-12 --target my.models:build --out plan.json",
+        "ckptmigrate plan ckpts/run-12 --target my.models:build --interactive --out plan.json",
         "ckptmigrate plan ckpts/run-12 --target templates/v2 --rules rules.yaml --init-new --out plan.json",
         "ckptmigrate plan bert_model.ckpt --target my.models:encoder --pack tf1-bert-to-model-garden --drop-unused",
         "ckptmigrate plan migrated/ckpt --reverse plan.json --out back.json",
@@ -43,6 +45,19 @@ if TYPE_CHECKING:
     help="Take what is proposed: steps that something speaks for but that are not certain, e.g. those of an "
     "optimizer's slots whose variable only the usual order of variables tells.",
 )
+@click.option(
+    "--interactive",
+    is_flag=True,
+    help="Ask what is open, what decides most first. Each answer is written as rules to the file of answers, which "
+    "is read first if it exists. Without a terminal nothing is asked.",
+)
+@click.option(
+    "--answers",
+    "answer_file",
+    metavar="FILE",
+    help="Where --interactive writes answers: beside the plan, as PLAN without its ending plus `.answers.yaml`, if "
+    "nothing else is said. Read it again with --rules.",
+)
 @JSON
 def plan(
     source: str | None,
@@ -55,40 +70,58 @@ def plan(
     init_new: bool,
     drop_unused: bool,
     yes_proposed: bool,
+    interactive: bool,
+    answer_file: str | None,
     as_json: bool,
 ) -> None:
     """Find what leads from a checkpoint to a new model, and write it down.
 
-    Without rules, only what is exact is decided. Exit status 1 if anything is left open. The template
+    What is conclusive is decided without rules. Exit status 1 if anything is left open. The template
     of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
+
+    With --interactive, Ctrl-D or `quit` ends the questions, and the plan is written with what is open;
+    Ctrl-C ends without a plan. Either way what was answered is kept.
     """
-    from ckptmigrate.matching import match_graphs
+    from ckptmigrate.matching import Matching, match_graphs
     from ckptmigrate.plan import Endpoint, make_plan
-    from ckptmigrate.rules import read_rulebooks
+    from ckptmigrate.rules import Rulebook, read_rulebooks
 
     if out is not None:
         refuse_to_replace_file(out)
+    if answer_file is not None and not interactive:
+        raise click.UsageError("--answers is where --interactive writes; what is answered is read with --rules")
     if reversed_file is not None:
-        if target is not None or rule_files or pack_names or init_new or drop_unused or yes_proposed:
+        if target is not None or rule_files or pack_names or init_new or drop_unused or yes_proposed or interactive:
             raise click.UsageError("--reverse says it all: give SOURCE, --out and --json with it, and nothing else")
         _plan_back(source, reversed_file, out, as_json=as_json)
         return
     if source is None or target is None:
         raise click.UsageError("SOURCE and --target are needed (or --reverse PLAN)")
-    rulebook = read_rulebooks(rule_files)
+    answers = read_answers(answer_file or default_answers(out)) if interactive else None
+    # Answers come after all other rules, on every run, and are not read twice.
+    rulebook = read_rulebooks(name for name in rule_files if answers is None or not is_same_file(name, answers.name))
     packs = read_packs(pack_names)
     with open_bundle(source) as theirs, open_target(target, out) as (ours, end):
         if out is not None and end.factory:
             refuse_to_replace_bundle(end.prefix, theirs)
         source_graph, target_graph = read_graph(theirs), read_graph(ours)
-        rulebook = (*rulebook, *pack_rules(packs, source_graph, target_graph, rulebook))
+
+        told: set[str] = set()
+
+        def match(answered: Rulebook) -> Matching:
+            stated = (*rulebook, *answered)
+            return match_graphs(
+                source_graph, target_graph, (*stated, *pack_rules(packs, source_graph, target_graph, stated, told))
+            )
+
+        if answers is None:
+            matching = match(())
+        else:
+            person = Terminal(theirs, ours, source_graph, target_graph, is_template=bool(end.factory))
+            taken = {"proposal": yes_proposed, "new": init_new, "unused": drop_unused}
+            matching = hold_dialogue(person, match, answers, taken={kind for kind in taken if taken[kind]})
         made = make_plan(
-            Endpoint.of(theirs),
-            end,
-            match_graphs(source_graph, target_graph, rulebook),
-            init_new=init_new,
-            drop_unused=drop_unused,
-            yes_proposed=yes_proposed,
+            Endpoint.of(theirs), end, matching, init_new=init_new, drop_unused=drop_unused, yes_proposed=yes_proposed
         )
         _put_out(made, source_graph, target_graph, out, as_json=as_json)
     raise click.exceptions.Exit(0 if made.is_complete else 1)

@@ -243,6 +243,19 @@ class ObjectGraph:
             and (owner := value_of[slot.variable]) is not None
         }
 
+    @cached_property
+    def slot_at(self) -> Mapping[tuple[int, str], int]:
+        """The slot of each variable, by its node and ``<kind>``: as an edge of the variable, which is how paths say it.
+
+        Where several optimizers have one of a kind of the same variable, it is none of them.
+        """
+        found: dict[tuple[int, str], set[int]] = {}
+        for optimizer in self.optimizers:
+            for slot in optimizer.slots:
+                if slot.variable is not None:
+                    found.setdefault((slot.variable, f"<{slot.kind}>"), set()).add(slot.node)
+        return {end: next(iter(nodes)) for end, nodes in found.items() if len(nodes) == 1}
+
     def pieces(self, number: int) -> tuple[Key, ...]:
         """The tensors that a variable is saved as: its own, or those of its parts below it; none if it is none.
 

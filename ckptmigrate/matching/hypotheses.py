@@ -55,12 +55,18 @@ def leads_below(source: ObjectGraph, s: int, target: ObjectGraph, t: int) -> Ite
                 yield lead
         twins = dict(target.tree_children(t))
         stack.extend((child, twins[label]) for label, child in source.tree_children(s) if label in twins)
-    counts = [Counter(map(specs.get, keys)) for specs, keys in ((source.specs, theirs), (target.specs, ours))]
-    alone = {spec: key for key in theirs if counts[0][spec := source.specs[key]] == 1}
-    for goal in ours:
-        spec = target.specs[goal]
-        if counts[1][spec] == 1 and spec in alone:
-            yield Lead(goal, (alone[spec],))
+    # What was wrapped, or taken out of a wrapper, still ends as it did; at last the shape that only one has.
+    for words in (3, 2, 1, 0):
+        olds, news = (
+            [((*graph.paths[graph.node_of[key]][-words:][:words], graph.specs[key]), key) for key in keys]
+            for graph, keys in ((source, theirs), (target, ours))
+        )
+        counts = [Counter(end for end, _ in keys) for keys in (olds, news)]
+        alone = {end: key for end, key in olds if counts[0][end] == 1}
+        for end, goal in news:
+            if counts[1][end] == 1 and end in alone:
+                del ours[goal], theirs[alone[end]]
+                yield Lead(goal, (alone[end],))
 
 
 # Units of one gate.

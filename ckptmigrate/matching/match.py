@@ -21,7 +21,7 @@ from ckptmigrate.matching.result import Drop, Matching, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
 from ckptmigrate.matching.tied import doubt_tied
 from ckptmigrate.matching.units import Unit, read_units, repeated_names
-from ckptmigrate.ops import Fill, Reshape
+from ckptmigrate.ops import Fill, Reshape, Transpose
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
 
@@ -185,13 +185,40 @@ def _doubt_squares(draft: Draft, *, are_turned: bool) -> None:
         for key, spec in draft.target.specs.items()
         if key not in draft.steps and key not in draft.target.slot_owner
     )
-    if not are_turned:
-        return
+    turned = _turned_by_rules(draft)
     for key, step in draft.steps.items():
         shape = draft.target.specs[key].shape
-        if step.status in ("exact", "certain") and not step.ops and len(shape) == 2 and shape[0] == shape[1] > 1:
+        is_square = len(shape) == 2 and shape[0] == shape[1] > 1
+        is_doubtful = are_turned or (is_square and _leaf(draft.target, key) in turned)
+        if is_square and is_doubtful and step.status in ("exact", "certain") and not step.ops:
             evidence = (*step.evidence, "other matrices were transposed; whether this one was, a square does not show")
             draft.steps[key] = replace(step, status="proposed", confidence=0.5, evidence=evidence)
+
+
+def _turned_by_rules(draft: Draft) -> set[str]:
+    """The labels of matrices that rules transpose, each time that their shape shows it."""
+    turned = {
+        _leaf(draft.target, key)
+        for key, step in draft.steps.items()
+        if step.status == "rule" and any(isinstance(op, Transpose) for op in step.ops) and _is_matrix(draft, key)
+    }
+    if not turned:
+        return turned
+    return turned - {
+        _leaf(draft.target, key)
+        for key, step in draft.steps.items()
+        if step.sources and not any(isinstance(op, Transpose) for op in step.ops) and _is_matrix(draft, key)
+    }
+
+
+def _is_matrix(draft: Draft, key: Key) -> bool:
+    """Whether a target is a matrix whose shape shows that it was transposed; slots say it of their variables only."""
+    shape = draft.target.specs[key].shape
+    return len(shape) == 2 and shape[0] != shape[1] and key not in draft.target.slot_owner
+
+
+def _leaf(graph: ObjectGraph, key: Key) -> str:
+    return graph.say_key(key).rpartition("/")[2]
 
 
 def _keys_of(graph: ObjectGraph, units: Iterable[Unit]) -> list[Key]:

@@ -22,7 +22,15 @@ def finished_questions(draft: Draft) -> tuple[Question, ...]:
         return ()
     ours = _slots(draft.target, lambda key: key not in draft.steps)
     theirs = _slots(draft.source, lambda key: key not in draft.used and key not in draft.dropped)
-    return tuple(_Asked(draft, question, theirs, ours).finished() for question in draft.questions)
+    still_open = filter(None, (_still_open(draft, question) for question in draft.questions))
+    return tuple(_Asked(draft, question, theirs, ours).finished() for question in still_open)
+
+
+def _still_open(draft: Draft, question: Question) -> Question | None:
+    """What of a question is not decided by now: slots in the names of TF1 are asked about, and then follow."""
+    targets = tuple(key for key in question.targets if key not in draft.steps)
+    sources = tuple(key for key in question.sources if key not in draft.used and key not in draft.dropped)
+    return replace(question, targets=targets, sources=sources) if targets and sources else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,9 @@ class _Paths:
     graph: ObjectGraph
 
     def child(self, place: int, label: str) -> int | None:
-        return self.graph.child(place, label)
+        child = self.graph.child(place, label)
+        # What an optimizer holds of a variable is below it in paths, as `<momentum>`, wherever it is stored.
+        return self.graph.slot_at.get((place, label)) if child is None and label.startswith("<") else child
 
     def children(self, place: int) -> Iterator[tuple[str, int]]:
         # A wildcard goes down: not back through a `parent` attribute, and not into an optimizer's flat
