@@ -346,7 +346,8 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
     renamed = [
         edge
         for edge in draft.opaque
-        if not all(_is_named(draft, thing) for thing in edge.values()) and not _have_optimizers(draft, edge)
+        if not all(_is_named(draft, thing) or _is_wrapper(thing) for thing in edge.values())
+        and not _have_optimizers(draft, edge)
     ]
     before = [_looks(edge, _look_before, homes) for edge in renamed]
     came, went = ([_looks(edge, look_of, homes) for edge in edges] for edges in (draft.new, draft.gone))
@@ -359,6 +360,11 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
     for edge, looks in zip(draft.new, came, strict=True):
         if looks in before or looks in went:
             yield from ((thing, "replaced") for thing in edge.values())
+
+
+def _is_wrapper(thing: Thing) -> bool:
+    """Whether it holds what something else held before: whatever it is called, it hides nothing."""
+    return isinstance(thing, Part) and thing.origin is None and thing.carved is not None
 
 
 def _have_optimizers(draft: Draft, edge: Mapping[Part, Thing]) -> bool:

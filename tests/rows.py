@@ -55,6 +55,7 @@ def rows(draft: Draft) -> list[Row]:
         and row.holder.origin is not None
         and all(item.origin is not None for item in row.items)
         and _is_single(draft, row)
+        and _is_whole(row)
     ]
 
 
@@ -62,6 +63,14 @@ def _is_single(draft: Draft, row: Row) -> bool:
     """Whether the row's code makes only this row."""
     kinds = [part for _, _, part in parts_below(draft.target.root) if part.kind == row.holder.kind]
     return row.holder.form != "object" or len({*map(id, kinds)}) == 1
+
+
+def _is_whole(row: Row) -> bool:
+    """Whether nothing went out of the row before: what comes in its place would hide that."""
+    before = row.holder.origin.children
+    labels = {label for label, child in before.items() if any(child is item.origin for item in row.items)}
+    stems = {re.sub(r"\d+$", "", label) for label in labels}
+    return {label for label in before if re.sub(r"\d+$", "", label) in stems and label not in stems} == labels
 
 
 def _numbered(holder: Part) -> list[Row]:
@@ -229,13 +238,15 @@ def rebase(draft: Draft) -> bool:
     row.base = 1 - row.base
     old = [item.origin for item in row.items]
     row.put(row.items)
+    draft.settled.update((row.holder, *row.items))
+    if first_number(draft, row.items) is None:
+        return True  # a list's items are numbered from either number on
     # As if the one at the end had gone and one at the start had come, or the other way round.
     looks = [look_of(item) for item in old]
     named = draft.source.tells_names and draft.target.tells_names
     for item, look in zip(row.items, looks, strict=True):
         if looks.count(look) > 1 and not (named and item.given == item.origin.given):
             draft.undecidable.update(dict.fromkeys(weights_below(item), "number"))
-    draft.settled.update((row.holder, *row.items))
     return True
 
 

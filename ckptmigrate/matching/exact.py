@@ -31,6 +31,9 @@ Source: ``Functional._trackable_children`` in tf_keras ``engine/functional.py``.
 _LISTS = ("N", "layer-N", "layer_with_weights-N")
 """What lists and Keras 2's layers are called, with N for the number. All else is numbered by people."""
 
+_MOST_COMPARED = 10_000
+"""So many pairs of unlike items of a list are compared; of more, none that changed is believed."""
+
 _PARTS = "part_N"
 """The parts of a partitioned variable: their numbers are no order of equal things.
 
@@ -212,6 +215,8 @@ class _Lists:
         self.target = target
         self.settled = settled
         self.known: dict[tuple[str, ...], int] = {}
+        self.bags: list[Counter[str]] = []
+        self.shared: dict[tuple[int, int], int] = {}
 
     def doubts(
         self,
@@ -304,6 +309,9 @@ class _Lists:
         }
         if unsure:
             yield unsure, "changed, with equal items on both sides of the change: one may be new and another gone"
+        nearer = self._nearer(dict(zip(labels, left, strict=True)), dict(zip(labels, right, strict=True)), ties=False)
+        if nearer - unsure:
+            yield nearer - unsure, "changed, and items of it are more like others now than like those at their index"
 
     def _doubts_of_attributes(
         self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
@@ -329,13 +337,49 @@ class _Lists:
         if not same:
             alike |= {content for side in (left, right) for content, n in Counter(side.values()).items() if n > 1}
         unsure = {label for side in (left, right) for label, content in side.items() if content in alike} - sure
+        unsure |= self._nearer(left, right, ties=not same)
         if unsure.intersection(left) and unsure.intersection(right):
             yield unsure, "has other numbers now: equal ones may have been numbered anew"
 
+    def _nearer(self, left: Mapping[str, int], right: Mapping[str, int], *, ties: bool) -> set[str]:
+        """The labels of items that changed and have more in common with an item at another label than at their own.
+
+        Args:
+            left: What the source's items are, as numbers, by their labels.
+            right: The same of the target.
+            ties: Whether as much in common is enough.
+        """
+        changed = [label for label, content in left.items() if right.get(label, content) != content]
+        found: set[str] = set()
+        for some, others in ((left, right), (right, left)):
+            counts = Counter(others.values())
+            if len({some[label] for label in changed}) * len(counts) > _MOST_COMPARED:
+                return set(changed)
+            for label in changed:
+                own = self._in_common(some[label], others[label])
+                if any(
+                    self._in_common(some[label], content) + ties > own
+                    for content, count in counts.items()
+                    if content != others[label] or count > 1
+                ):
+                    found.add(label)
+        return found
+
+    def _in_common(self, one: int, other: int) -> int:
+        """How many tensors of two items have equal shapes."""
+        pair = (one, other)
+        if pair not in self.shared:
+            self.shared[pair] = (self.bags[one] & self.bags[other]).total()
+        return self.shared[pair]
+
     def contents(self, graph: ObjectGraph, number: int) -> int:
-        """A number for what tensors are at or below a node, whatever they are called."""
-        specs = tuple(sorted(str(graph.specs[key]) for key in graph.keys_below(number)))
-        return self.known.setdefault(specs, len(self.known))
+        """A number for what tensors are at or below a node but slots, whatever they are called."""
+        slots = graph.slot_owner
+        specs = tuple(sorted(str(graph.specs[key]) for key in graph.keys_below(number) if key not in slots))
+        found = self.known.setdefault(specs, len(self.known))
+        if found == len(self.bags):
+            self.bags.append(Counter(specs))
+        return found
 
     def _changed_order(
         self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
@@ -399,7 +443,7 @@ class Signatures:
             if (id(graph), number) in self._of:
                 stack.pop()
                 continue
-            children = list(graph.tree_children(number))
+            children = [(label, child) for label, child in graph.tree_children(number) if child not in graph.slot_nodes]
             waiting = [child for _, child in children if (id(graph), child) not in self._of]
             if waiting:
                 stack.extend(waiting)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ckptmigrate.matching.names import INNER
 from ckptmigrate.matching.tokens import Tokens, tokens_of
 from ckptmigrate.matching.units import Unit
 
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
 
 _FEW = 3
 """Fewer variables than this are easily thrown away and made anew, under another name."""
-
-_INNER = frozenset(
-    """
-    _query_dense _key_dense _value_dense _output_dense query key value attention_output cell forward_layer
-    backward_layer layer
-    """.split()  # noqa: SIM905  # a list of this many strings is no easier to read
-)
-"""What Keras' own layers call the layers that they hold: the same in all of them, so they name nothing.
-
-Source: ``MultiHeadAttention``, ``RNN``, ``Bidirectional`` and ``Wrapper`` in keras/src/layers.
-"""
 
 
 def kinship(s: Unit, t: Unit) -> Tokens:
@@ -77,13 +67,16 @@ def _renamed(pair: Pair) -> _Names | None:
 
     None if there are none on one of the sides: then something was wrapped, or is no more.
     """
+    # A class may be in names, for want of a better one: it is no object's, so only what leads to it counts.
+    ends = pair.source, pair.target
+    own = [tokens_of([unit.label]) for unit in ends]
     olds, news = (
         [
             number
             for number, label in enumerate(one.holder, 1)
-            if (words := tokens_of([label])) and not words & (other.place | (other.own - one.own))
+            if (words := tokens_of([label])) and not words & (tokens_of(other.holder) | beside)
         ]
-        for one, other in ((pair.source, pair.target), (pair.target, pair.source))
+        for one, other, beside in ((*ends, own[1] - own[0]), (*ends[::-1], own[0] - own[1]))
     )
     return (pair.source.holder[: olds[-1]], pair.target.holder[: news[-1]]) if olds and news else None
 
@@ -91,7 +84,7 @@ def _renamed(pair: Pair) -> _Names | None:
 def _is_small(names: _Names, units: Sequence[Unit]) -> bool:
     depth = len(names[0])
     below = {(*unit.holder, unit.label)[depth] for unit in units}
-    return sum(len(unit.roles) for unit in units) < _FEW or below <= _INNER
+    return sum(len(unit.roles) for unit in units) < _FEW or below <= INNER
 
 
 def _said(names: _Names) -> str:

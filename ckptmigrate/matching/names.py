@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
@@ -31,6 +31,18 @@ Behind them ``_7`` says only that six others were built before, in the same proc
 """
 
 
+INNER = frozenset(
+    """
+    _query_dense _key_dense _value_dense _output_dense query key value attention_output cell forward_layer
+    backward_layer layer
+    """.split()  # noqa: SIM905  # a list of this many strings is no easier to read
+)
+"""What Keras' own layers call the layers that they hold: the same in all of them, so they name nothing.
+
+Source: ``MultiHeadAttention``, ``RNN``, ``Bidirectional`` and ``Wrapper`` in keras/src/layers.
+"""
+
+
 def is_automatic(segment: str) -> bool:
     """Whether a segment is a framework's name for something nobody named."""
     return _stem(segment) in _AUTOMATIC
@@ -39,6 +51,20 @@ def is_automatic(segment: str) -> bool:
 def is_given(name: Name) -> bool:
     """Whether somebody gave a part of a name: a framework's names and indices are nobody's."""
     return not all(is_automatic(segment) or segment.isdecimal() for segment in name)
+
+
+def are_given(names: Collection[str]) -> bool:
+    """Whether people gave the names of several layers, as far as these tell one from the other.
+
+    What Keras' own layers call those that they hold is nobody's. A class of one's own is counted as Keras counts
+    its: the first has no number.
+    """
+    lasts = [next((part for part in reversed(name.split("/")) if part not in INNER), "") for name in names]
+    return not any(is_automatic(last) for last in lasts) and not any(
+        last != _stem(last) and f"{head}{_stem(last)}" in names
+        for name, last in zip(names, lasts, strict=True)
+        if (head := name.removesuffix(last)) != name
+    )
 
 
 def _stem(segment: str) -> str:

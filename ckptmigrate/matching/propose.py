@@ -16,9 +16,9 @@ from itertools import accumulate, islice
 from operator import mul
 
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
-from ckptmigrate.matching.names import is_automatic
-from ckptmigrate.matching.tokens import Tokens, weight_of
-from ckptmigrate.matching.units import List, Shape, Unit
+from ckptmigrate.matching.names import are_given, is_automatic
+from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
+from ckptmigrate.matching.units import List, Place, Shape, Unit
 
 _MOST = 48
 """Gates with more candidates are settled by equal names or not at all: the best assignment is cubic."""
@@ -315,11 +315,27 @@ def _members(s: Unit, t: Unit, repeated: frozenset[str]) -> _Blocks | None:
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:
         return _Blocks(t, ())
+    if s.is_numbered != t.is_numbered or _are_renumbered(s, t):
+        return None
     many = f"{len(s.members)} equal blocks, in the order of their indices"
     old_numbers, new_numbers = numbering(s.names), numbering(t.names)
     if old_numbers is None or new_numbers is None:
         return _Blocks(t, (many,))
     return _Blocks(t, (f"{many} and of the numbers in their names",)) if _agree(old_numbers, new_numbers) else None
+
+
+def _are_renumbered(s: Unit, t: Unit) -> bool:
+    """Whether people number the blocks on both sides, and not from the same number on.
+
+    Who inserts one at one end and takes one out at the other may number the others anew, or not.
+    """
+    old, new = ({_given_numbers(places) for places in unit.places} for unit in (s, t))
+    return old != new and {*map(len, old)} == {*map(len, new)} != {0}
+
+
+def _given_numbers(places: Sequence[Place]) -> tuple[int, ...]:
+    """The numbers in the attributes that lead to a layer: those that people gave, not a framework or a list."""
+    return tuple(number for (_, before, _), number in places if before.strip("_") and not before.endswith("-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +347,7 @@ class _Blocks:
 
 def by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | None:
     """Which member has the name of each, where all names are different, the same on both sides, and given."""
-    if "" in olds or len({*olds}) != len(olds) or {*olds} != {*news}:
-        return None
-    if any(is_automatic(name.rpartition("/")[2]) for name in olds):
+    if "" in olds or len({*olds}) != len(olds) or {*olds} != {*news} or not are_given(olds):
         return None
     at = {name: number for number, name in enumerate(news)}
     return [at[name] for name in olds]
@@ -452,8 +466,13 @@ class _Called:
 
 def are_transposed(sources: Sequence[Unit], targets: Sequence[Unit]) -> bool:
     """Whether some matrix has its axes the other way round on the other side, as its name shows."""
-    turned = {(unit.tokens, unit.own, shape) for unit in sources for shape in _oblong(unit)}
-    return any((unit.tokens, unit.own, shape[::-1]) in turned for unit in targets for shape in _oblong(unit))
+    turned = {(_known_as(unit), shape) for unit in sources for shape in _oblong(unit)}
+    return any((_known_as(unit), shape[::-1]) in turned for unit in targets for shape in _oblong(unit))
+
+
+def _known_as(unit: Unit) -> object:
+    """What a layer is called within its model: that of the model itself is another matter."""
+    return unit.own, unit.place - tokens_of(unit.holder[:1])
 
 
 def _oblong(unit: Unit) -> Iterator[Shape]:

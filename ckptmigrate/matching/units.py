@@ -56,6 +56,7 @@ class Unit:
         order: Its place among the units, in the order in which the model was made; None where that is not known.
         holder: The path of the object that holds the layer.
         label: The edge to it from there.
+        is_numbered: Whether its blocks are themselves what is numbered, and not what holds them.
     """
 
     roles: tuple[tuple[str, TensorSpec], ...]
@@ -69,6 +70,7 @@ class Unit:
     order: int | None
     holder: tuple[str, ...]
     label: str
+    is_numbered: bool
 
     @property
     def gate(self) -> tuple[object, ...]:
@@ -153,6 +155,7 @@ def _unit(
         order if graph.kind == "object" else None,
         path[:-1],
         path[-1] if path else "",
+        len(members) > 1 and tree.label(members[0][1], roles) != tree.label(members[1][1], roles),
     )
 
 
@@ -212,6 +215,11 @@ class _Tree:
             number, label = self.parent[number]
             labels.append(label)
         return tuple(reversed(labels))
+
+    def label(self, variables: Mapping[str, int], roles: Sequence[str]) -> str:
+        """The edge to a layer, or to a variable that is none's, by its variables' nodes."""
+        holder, label = self.parent[variables[roles[0]]]
+        return label if roles == ("",) else self.parent.get(holder, (ROOT, ""))[1]
 
     def places(self, number: int) -> tuple[Place, ...]:
         """The lists on the way down to a node, with the index in each."""
