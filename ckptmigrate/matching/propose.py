@@ -23,6 +23,8 @@ from ckptmigrate.matching.units import List, Place, Shape, Unit
 _MOST = 48
 """Gates with more candidates are settled by equal names or not at all: the best assignment is cubic."""
 
+_DIGITS = re.compile(r"\d+")
+
 _CLEAR = 0.99
 """The regret of an edge that is believed: a word that only its two ends share, or more."""
 
@@ -359,10 +361,11 @@ def _reordered(unit: Unit, order: Sequence[int]) -> Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Numbering:
-    """Names that differ in numbers only: the text around these, and the numbers."""
+    """Names that differ in numbers only: the text around these, the numbers, and those of them that people gave."""
 
     stem: str
     numbers: tuple[tuple[int, ...], ...]
+    given: tuple[tuple[int, ...], ...]
 
 
 def numbering(names: Sequence[str]) -> _Numbering | None:
@@ -374,14 +377,20 @@ def numbering(names: Sequence[str]) -> _Numbering | None:
         )
         for name in names
     ]
-    stems = {re.sub(r"\d+", "#", text) for text in texts}
-    numbers = [tuple(map(int, re.findall(r"\d+", text))) for text in texts]
+    stems = {_DIGITS.sub("#", text) for text in texts}
+    numbers = [tuple(map(int, _DIGITS.findall(text))) for text in texts]
     if len(stems) > 1 or len({*numbers}) < len(numbers):
         return None
     varying = [column for column in zip(*numbers, strict=True) if len({*column}) > 1]
     if not varying:  # one name alone is in no order
         return None
-    return _Numbering(stems.pop(), tuple(zip(*varying, strict=True)))
+    given = tuple(
+        tuple(
+            int(found) for segment in text.split("/") if not is_automatic(segment) for found in _DIGITS.findall(segment)
+        )
+        for text in texts
+    )
+    return _Numbering(stems.pop(), tuple(zip(*varying, strict=True)), given)
 
 
 def _agree(old: _Numbering, new: _Numbering) -> bool:
@@ -390,8 +399,8 @@ def _agree(old: _Numbering, new: _Numbering) -> bool:
     Numbers that a framework gave, or that another naming gave, may begin elsewhere, but not stand in another order;
     those that people gave are the same in the same name.
     """
-    if old.stem == new.stem and not all(is_automatic(segment.replace("#", "0")) for segment in old.stem.split("/")):
-        return old.numbers == new.numbers
+    if old.stem == new.stem and old.given != new.given:
+        return False
     return ranks(old.numbers) == ranks(new.numbers)
 
 

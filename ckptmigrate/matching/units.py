@@ -34,8 +34,8 @@ _ROLES = {
     **dict.fromkeys(("bias", "b"), "offset"),
     **dict.fromkeys(("beta", "offset", "shift"), "offset"),
     **dict.fromkeys(("gamma", "scale"), "scale"),
-    **dict.fromkeys(("moving_mean", "mean", "running_mean"), "mean"),
-    **dict.fromkeys(("moving_variance", "variance", "var", "running_var", "moving_var"), "variance"),
+    **dict.fromkeys(("moving_mean", "mean", "running_mean", "adapt_mean"), "mean"),
+    **dict.fromkeys(("moving_variance", "variance", "var", "running_var", "moving_var", "adapt_variance"), "variance"),
 }
 """What a variable is to its layer, by the name that layers give it."""
 
