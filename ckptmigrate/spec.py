@@ -183,8 +183,15 @@ Path = tuple[str, ...]
 """A walk of edge labels from the root to a node. Labels are as in the graph, not escaped."""
 
 
+_ESCAPED = re.compile(r"[*{}.\\]")
+"""What is written otherwise in a path than in a label, but for ``/``."""
+
+
 def format_path(path: Path) -> str:
     """A path as people write it, in a rule too, e.g. ``model/encoder/w``; the root is ``.``."""
+    text = "/".join(path)
+    if path and text.count("/") == len(path) - 1 and not _ESCAPED.search(text):  # most
+        return text
     return "/".join(re.sub(r"[*{}\\]", r"\\\g<0>", escape_segment(label)) for label in path) or "."
 
 

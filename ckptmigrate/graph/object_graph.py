@@ -14,12 +14,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ckptmigrate.errors import CkptMigrateError, GraphError, raise_all
+from ckptmigrate.errors import GraphError, raise_all
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, Path, TensorSpec, format_path
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class SlotRecord:
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A trackable object.
 
     Attributes:
@@ -74,6 +73,12 @@ class Node:
     def is_list(self) -> bool:
         """Whether all edges are indices: a list, a tuple, or a dict keyed by numbers."""
         return bool(self.children) and all(label.isdecimal() for label in self.children)
+
+
+_NO_CHILDREN: Mapping[str, int] = {}
+_NO_TENSORS: Mapping[str, Key] = {}
+_NO_RECORDS: tuple[SlotRecord, ...] = ()
+"""Shared: there can be a million nodes, and most have no children or no tensors."""
 
 
 @dataclass(frozen=True)
@@ -130,55 +135,11 @@ class ObjectGraph:
             raise GraphError(
                 "unreadable object graph", where, expected="a TrackableObjectGraph message", got=str(error)
             ) from error
-        problems: list[CkptMigrateError] = []
-        count = len(message.nodes)
-        if not count:
-            problems.append(GraphError("empty object graph", where, expected="a root node", got="no nodes"))
-
-        def known(number: int, what: str) -> bool:
-            if 0 <= number < count:
-                return True
-            problems.append(
-                GraphError(
-                    f"{what} is not a node",
-                    where,
-                    expected=f"a number from 0 to {count - 1} (the object graph has {count} nodes)",
-                    got=str(number),
-                    hint="The checkpoint is damaged; take another copy of it",
-                )
-            )
-            return False
-
-        nodes = []
-        owned = _owned_tensors(message, specs)
-        missing: list[Key] = []
-        for number, stored in enumerate(message.nodes):
-            children = {
-                child.local_name: child.node_id
-                for child in stored.children
-                if known(child.node_id, f"child `{child.local_name}` of node {number}")
-            }
-            tensors: dict[str, Key] = {}
-            full_name = ""
-            for attribute in stored.attributes:
-                full_name = full_name or attribute.full_name
-                found = owned.get(attribute.checkpoint_key)
-                if found is None:
-                    missing.append(Key(attribute.checkpoint_key))
-                else:
-                    tensors.update((attribute.name + key[len(attribute.checkpoint_key) :], key) for key in found)
-            if stored.registered_saver.name:
-                saver, said = stored.registered_saver.name, stored.registered_saver.object_name
-                tensors.update((f"{saver}:{key[len(said) :]}", key) for key in owned.get(said, ()))
-            records = tuple(
-                SlotRecord(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
-                for slot in stored.slot_variables
-                if known(slot.original_variable_node_id, f"variable of slot `{slot.slot_name}` of node {number}")
-                and known(slot.slot_variable_node_id, f"slot `{slot.slot_name}` of node {number}")
-            )
-            nodes.append(Node(children, tensors, full_name, records))
-        raise_all(f"{where}: the object graph cannot be used", problems)
-        return cls(tuple(nodes), specs, "object", tuple(missing))
+        if not message.nodes:
+            raise GraphError("empty object graph", where, expected="a root node", got="no nodes")
+        nodes, missing = _read_nodes(message, specs)
+        raise_all(f"{where}: the object graph cannot be used", _strangers(nodes, where))
+        return cls(nodes, specs, "object", missing)
 
     @classmethod
     def from_names(cls, specs: Mapping[Key, TensorSpec]) -> ObjectGraph:
@@ -204,7 +165,7 @@ class ObjectGraph:
     @cached_property
     def node_of(self) -> Mapping[Key, int]:
         """The node that holds each tensor. Keys that no node holds (those of registered savers) are not in it."""
-        return {key: number for number, node in enumerate(self.nodes) for key in node.tensors.values()}
+        return {key: number for number, node in enumerate(self.nodes) if node.tensors for key in node.tensors.values()}
 
     @cached_property
     def unowned(self) -> tuple[Key, ...]:
@@ -287,84 +248,96 @@ class ObjectGraph:
             number = self.child(number, label)
         return number
 
-    def named_children(self, number: int) -> Iterator[tuple[str, int]]:
+    def named_children(self, number: int) -> Mapping[str, int]:
         """The edges that say what a child is to its parent: all but bookkeeping.
 
         Bookkeeping are the flat lists that frameworks keep beside the attributes of a model
         (``optimizer/_trainable_variables/7``, a SavedModel's ``variables/3``). Their indices shift with
         every variable that is added, so they identify nothing as long as there is another way.
         """
-        skipped = self._bookkeeping.get(number, frozenset())
-        for label, child in self.nodes[number].children.items():
-            if label not in skipped:
-                yield label, child
+        return self._named[number]
+
+    @cached_property
+    def _named(self) -> Sequence[Mapping[str, int]]:
+        named = [node.children for node in self.nodes]
+        for number, skipped in self._bookkeeping.items():
+            named[number] = {label: child for label, child in named[number].items() if label not in skipped}
+        return named
 
     @cached_property
     def _bookkeeping(self) -> Mapping[int, frozenset[str]]:
         edges: dict[int, set[str]] = {}
         for optimizer in self.optimizers:
             edges.setdefault(optimizer.node, set()).update(optimizer.bookkeeping)
+        holders = [(number, node.children.values()) for number, node in enumerate(self.nodes) if node.children]
         flat = {
             number
-            for number, node in enumerate(self.nodes)
-            if node.is_list and all(VARIABLE_ROLE in self.nodes[child].tensors for child in node.children.values())
+            for number, children in holders
+            if all(VARIABLE_ROLE in self.nodes[child].tensors for child in children) and self.nodes[number].is_list
         }
-        held_by_name = {
-            child for number, node in enumerate(self.nodes) if number not in flat for child in node.children.values()
-        }
+        held_by_name: set[int] = set()
+        for number, children in holders:
+            if number not in flat:
+                held_by_name.update(children)
         aliases = {number for number in flat if held_by_name.issuperset(self.nodes[number].children.values())}
-        for number, node in enumerate(self.nodes):
-            for label, child in node.children.items():
-                # A SavedModel repeats a Keras object's children below its `keras_api`.
-                # Source: tensorflow/python/keras/saving/saved_model/constants.py (KERAS_ATTR).
-                if child in aliases or label == "keras_api":
-                    edges.setdefault(number, set()).add(label)
+        for number, children in holders:
+            # A SavedModel repeats a Keras object's children below its `keras_api`.
+            # Source: tensorflow/python/keras/saving/saved_model/constants.py (KERAS_ATTR).
+            if "keras_api" in self.nodes[number].children or not aliases.isdisjoint(children):
+                edges.setdefault(number, set()).update(
+                    label
+                    for label, child in self.nodes[number].children.items()
+                    if child in aliases or label == "keras_api"
+                )
         return {number: frozenset(labels) for number, labels in edges.items()}
 
     @cached_property
-    def _tree(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Breadth-first parent and depth of each node along named edges; -1 for what they do not reach."""
+    def _tree(self) -> _Tree:
+        """The breadth-first tree along named edges."""
         parents, depths = [-1] * len(self.nodes), [-1] * len(self.nodes)
+        children = [_NO_CHILDREN] * len(self.nodes)
         depths[ROOT] = 0
-        queue = deque([ROOT])
-        while queue:
-            number = queue.popleft()
-            for _, child in self.named_children(number):
+        queue = [ROOT]
+        for number in queue:
+            edges = self._named[number]
+            if not edges:
+                continue
+            own: dict[str, int] = {}
+            for label, child in edges.items():
                 if depths[child] < 0:
                     depths[child] = depths[number] + 1
                     parents[child] = number
-                    queue.append(child)
-        return tuple(parents), tuple(depths)
+                    own[label] = child
+            queue.extend(own.values())
+            # Most objects have nothing but what is theirs alone.
+            children[number] = edges if len(own) == len(edges) else own
+        return _Tree(parents, depths, children)
 
     def has_named_path(self, number: int) -> bool:
         """Whether a walk along named edges leads to the node."""
-        return self._tree[1][number] >= 0
+        return self._tree.depths[number] >= 0
 
     def keys_below(self, number: int) -> Iterator[Key]:
         """The tensors at or below a node, each in one place of the breadth-first tree."""
+        children = self._tree.children
         stack = [number]
         while stack:
             current = stack.pop()
             yield from self.nodes[current].tensors.values()
-            stack.extend(child for _, child in self.tree_children(current))
+            stack.extend(children[current].values())
 
     def climbs(self, number: int, child: int) -> bool:
         """Whether an edge leads back to an object that holds this one (a ``parent`` attribute)."""
-        parents, depths = self._tree
+        parents, depths, _ = self._tree
         if depths[child] < 0 or depths[child] > depths[number]:
             return False
         while number >= 0 and depths[number] > depths[child]:
             number = parents[number]
         return number == child
 
-    def tree_children(self, number: int) -> Iterator[tuple[str, int]]:
+    def tree_children(self, number: int) -> Mapping[str, int]:
         """The edges of the breadth-first tree along named edges: each node below one parent only."""
-        parents, _ = self._tree
-        seen = set()
-        for label, child in self.named_children(number):
-            if parents[child] == number and child not in seen:
-                seen.add(child)
-                yield label, child
+        return self._tree.children[number]
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
@@ -374,21 +347,25 @@ class ObjectGraph:
         An object that cannot be reached from the root has an empty path.
         """
         best: list[Path | None] = [None] * len(self.nodes)
-        # Ties are broken by the order of the checkpoint, so the answer is the same on every run.
-        queue: list[tuple[int, int, int, Path]] = [(0, 0, ROOT, ())]
-        order = 0
-        while queue:
-            cost, _, number, path = heapq.heappop(queue)
-            if best[number] is not None:
-                continue
-            best[number] = path
-            skipped = self._bookkeeping.get(number, frozenset())
-            for label, child in self.nodes[number].children.items():
-                if best[child] is None:
-                    order += 1
-                    heapq.heappush(
-                        queue, (cost + _edge_cost(label, bookkeeping=label in skipped), order, child, (*path, label))
-                    )
+        # The cheapest first; of one cost, in the order in which they were found, which is the checkpoint's: so the
+        # answer is the same on every run.
+        found: dict[int, list[tuple[int, Path]]] = {0: [(ROOT, ())]}
+        costs = [0]
+        while costs:
+            cost = heapq.heappop(costs)
+            for number, path in found.pop(cost):
+                if best[number] is not None:
+                    continue
+                best[number] = path
+                children = self.nodes[number].children
+                skipped = self._bookkeeping.get(number, ()) if children else ()
+                for label, child in children.items():
+                    if best[child] is None:
+                        sum_of_costs = cost + _edge_cost(label, bookkeeping=label in skipped)
+                        if sum_of_costs not in found:
+                            found[sum_of_costs] = []
+                            heapq.heappush(costs, sum_of_costs)
+                        found[sum_of_costs].append((child, (*path, label)))
         for optimizer in self.optimizers:
             for slot in optimizer.slots:
                 if best[slot.node] is None and slot.variable is not None and best[slot.variable] is not None:
@@ -452,6 +429,96 @@ def _edge_cost(label: str, *, bookkeeping: bool) -> int:
         return 1_000_000
     # Keras 2 gives each layer two edges; the one with the position among all layers shifts more easily.
     return 101 if label.startswith("layer-") else 100
+
+
+class _Tree(NamedTuple):
+    """A tree of nodes: parent and depth of each, -1 for what it does not reach, and the edges down from it."""
+
+    parents: Sequence[int]
+    depths: Sequence[int]
+    children: Sequence[Mapping[str, int]]
+
+
+_NO_KEY = Key("")
+"""Stands for a key that is none of a tensor's."""
+
+_CHILDREN, _ATTRIBUTES, _SLOTS, _SAVER = 1, 2, 3, 4
+"""The fields of a node. Source: trackable_object_graph.proto."""
+
+
+def _read_nodes(message: Any, specs: Mapping[Key, TensorSpec]) -> tuple[tuple[Node, ...], tuple[Key, ...]]:
+    """The nodes of a stored graph, and the keys that it names and the index has not."""
+    # One text for each key and each label, however often it comes up.
+    keys: dict[str, Key] = dict(zip(specs, specs, strict=True))
+    labels: dict[str, str] = {}
+    nodes: list[Node] = []
+    others: list[int] = []
+    for stored in message.nodes:
+        children, tensors, full_name, records = _NO_CHILDREN, _NO_TENSORS, "", _NO_RECORDS
+        # To ask for what is set is faster than to ask for each field.
+        for descriptor, value in stored.ListFields():
+            field = descriptor.number
+            if field == _CHILDREN:
+                children = {labels.setdefault(name := child.local_name, name): child.node_id for child in value}
+            elif field == _ATTRIBUTES:
+                tensors = {item.name: keys.get(item.checkpoint_key, _NO_KEY) for item in value}
+                full_name = next((name for item in value if (name := item.full_name)), "")
+            elif field == _SLOTS:
+                records = tuple(
+                    SlotRecord(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
+                    for slot in value
+                )
+            if field == _SAVER or (field == _ATTRIBUTES and _NO_KEY in tensors.values()):
+                others.append(len(nodes))
+        nodes.append(Node(children, tensors, full_name, records))
+    missing: list[Key] = []
+    if others:
+        owned = _owned_tensors(message, specs)
+        for number in dict.fromkeys(others):
+            tensors, unknown = _named_tensors(message.nodes[number], owned)
+            nodes[number] = nodes[number]._replace(tensors=tensors)
+            missing.extend(unknown)
+    return tuple(nodes), tuple(missing)
+
+
+def _named_tensors(stored: Any, owned: Mapping[str, Sequence[Key]]) -> tuple[dict[str, Key], list[Key]]:
+    """The tensors of a node by their roles, where not all have the key that the graph names; and what is missing."""
+    tensors: dict[str, Key] = {}
+    missing: list[Key] = []
+    for attribute in stored.attributes:
+        found = owned.get(attribute.checkpoint_key)
+        if found is None:
+            missing.append(Key(attribute.checkpoint_key))
+        else:
+            tensors.update((attribute.name + key[len(attribute.checkpoint_key) :], key) for key in found)
+    if stored.registered_saver.name:
+        saver, said = stored.registered_saver.name, stored.registered_saver.object_name
+        tensors.update((f"{saver}:{key[len(said) :]}", key) for key in owned.get(said, ()))
+    return tensors, missing
+
+
+def _strangers(nodes: Sequence[Node], where: str) -> Iterator[GraphError]:
+    """The numbers that a graph refers to and that are those of no nodes."""
+    known = range(len(nodes))
+
+    def stranger(what: str, number: int) -> GraphError:
+        return GraphError(
+            f"{what} is not a node",
+            where,
+            expected=f"a number from 0 to {len(nodes) - 1} (the object graph has {len(nodes)} nodes)",
+            got=str(number),
+            hint="The checkpoint is damaged; take another copy of it",
+        )
+
+    for number, node in enumerate(nodes):
+        for label, child in node.children.items():
+            if child not in known:
+                yield stranger(f"child `{label}` of node {number}", child)
+        for record in node.slot_records:
+            if record.variable not in known:
+                yield stranger(f"variable of slot `{record.name}` of node {number}", record.variable)
+            if record.slot not in known:
+                yield stranger(f"slot `{record.name}` of node {number}", record.slot)
 
 
 def _owned_tensors(message: Any, specs: Mapping[Key, TensorSpec]) -> dict[str, list[Key]]:

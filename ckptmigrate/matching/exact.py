@@ -114,7 +114,8 @@ def exact_pairs(source: ObjectGraph, target: ObjectGraph, settled: Settled) -> E
     reached, doubts = _walk(lists, {}, named_only=True)
     # What only a framework's flat list leads to (Keras 3: a layer in a plain list, by way of the
     # optimizer) is believed if the list's other items stand where they are known to stand.
-    all_reached, more_doubts = _walk(lists, dict(reached), named_only=False)
+    is_needed = _holds_nameless(source)
+    all_reached, more_doubts = _walk(lists, dict(reached), named_only=False) if is_needed else ({}, ())
     nameless = {s: t for s, t in all_reached if not source.has_named_path(s) and not target.has_named_path(t)}
     unlike = _told_apart(source, target, nameless)
     pairs, tied = _one_to_one([*reached, *(pair for pair in nameless.items() if pair not in unlike)])
@@ -151,6 +152,14 @@ def _told_apart(source: ObjectGraph, target: ObjectGraph, nameless: Mapping[int,
         (s, nameless[s])
         for s, signature in signatures.items()
         if (old.get(s) != new.get(nameless[s]) if s in old or nameless[s] in new else alike[signature] > 1)
+    )
+
+
+def _holds_nameless(graph: ObjectGraph) -> bool:
+    """Whether only bookkeeping leads to some tensor, slots apart: these follow their variables."""
+    return any(
+        node.tensors and not graph.has_named_path(number) and number not in graph.slot_nodes
+        for number, node in enumerate(graph.nodes)
     )
 
 
@@ -191,10 +200,12 @@ def _walk(
     while stack:
         s, t = stack.pop()
         source_edges, target_edges = (
-            (dict(source.named_children(s)), dict(target.named_children(t)))
+            (source.named_children(s), target.named_children(t))
             if named_only
             else (source.nodes[s].children, target.nodes[t].children)
         )
+        if not source_edges or not target_edges:
+            continue
         doubtful: set[str] = set()
         for doubt in lists.doubts((s, t), source_edges, target_edges, known):
             doubtful.update(doubt.labels)
@@ -214,9 +225,11 @@ class _Lists:
         self.source = source
         self.target = target
         self.settled = settled
-        self.known: dict[tuple[str, ...], int] = {}
-        self.bags: list[Counter[str]] = []
+        self.kinds: dict[TensorSpec, int] = {}
+        self.known: dict[tuple[int, ...], int] = {}
+        self.bags: list[Counter[int]] = []
         self.shared: dict[tuple[int, int], int] = {}
+        self.sound: set[tuple[int, int, str, int, int]] = set()
 
     def doubts(
         self,
@@ -240,10 +253,17 @@ class _Lists:
                 yield Doubt(*pair, _by_number(torn), reason, where)
             left = self._unsettled(self.source, source_families[family], self.settled.source)
             right = self._unsettled(self.target, target_families[family], self.settled.target)
+            # What was looked at on an earlier walk and found in order can only be contradicted by what is known now.
+            this = (*pair, family, len(left), len(right))
+            if this in self.sound and not _misplaced(left, right, known):
+                continue
             is_list = family in _LISTS or (counted and is_automatic(family.replace("_N", "")))
             doubts = self._doubts_of if is_list else self._doubts_of_attributes
-            for labels, reason in doubts(left, right, known):
+            found = list(doubts(left, right, known))
+            for labels, reason in found:
                 yield Doubt(*pair, _by_number(labels), f"the list `{where}` {reason}", where)
+            if not found:
+                self.sound.add(this)
 
     def _torn(self, source_items: Mapping[str, int], target_items: Mapping[str, int]) -> set[str]:
         """The labels of items of which rules move some tensors to another item, and leave others."""
@@ -283,12 +303,14 @@ class _Lists:
                 yield everything, f"{change}: an index may mean another item"
             return
         labels = list(source_items)
-        reordered = self._changed_order(source_items, target_items, known)
+        left_names = item_names(self.source, list(source_items.values()))
+        right_names = item_names(self.target, list(target_items.values()))
+        reordered = _misplaced(source_items, target_items, known)
+        if not reordered and (found := moved(left_names, right_names)):
+            reordered = f"`{'/'.join(left_names[found[0]])}` is now item {labels[found[1]]}"
         if reordered:
             yield everything, f"changed order: {reordered}"
             return
-        left_names = item_names(self.source, list(source_items.values()))
-        right_names = item_names(self.target, list(target_items.values()))
         # Not what is below is called, but what it is: an item may have been renamed within as it moved.
         left = [self.contents(self.source, node) for node in source_items.values()]
         right = [self.contents(self.target, node) for node in target_items.values()]
@@ -374,26 +396,26 @@ class _Lists:
 
     def contents(self, graph: ObjectGraph, number: int) -> int:
         """A number for what tensors are at or below a node but slots, whatever they are called."""
-        slots = graph.slot_owner
-        specs = tuple(sorted(str(graph.specs[key]) for key in graph.keys_below(number) if key not in slots))
+        kinds, slots = self.kinds, graph.slot_owner
+        specs = tuple(
+            sorted(
+                kinds.setdefault(graph.specs[key], len(kinds)) for key in graph.keys_below(number) if key not in slots
+            )
+        )
         found = self.known.setdefault(specs, len(self.known))
         if found == len(self.bags):
             self.bags.append(Counter(specs))
         return found
 
-    def _changed_order(
-        self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
-    ) -> str:
-        """How known pairs, or names that people gave, contradict equal positions; empty if they do not."""
-        labels = list(source_items)
-        position = {node: number for number, node in enumerate(target_items.values())}
-        for number, node in enumerate(source_items.values()):
-            if position.get(known.get(node, -1), number) != number:
-                return f"item {labels[number]} is now {labels[position[known[node]]]}"
-        left = item_names(self.source, list(source_items.values()))
-        right = item_names(self.target, list(target_items.values()))
-        found = moved(left, right)
-        return f"`{'/'.join(left[found[0]])}` is now item {labels[found[1]]}" if found else ""
+
+def _misplaced(source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]) -> str:
+    """How known pairs contradict equal positions; empty if they do not."""
+    labels = list(source_items)
+    position = {node: number for number, node in enumerate(target_items.values())} if known else {}
+    for number, node in enumerate(source_items.values()):
+        if position.get(known.get(node, -1), number) != number:
+            return f"item {labels[number]} is now {labels[position[known[node]]]}"
+    return ""
 
 
 def _by_number(labels: Iterable[str]) -> tuple[str, ...]:
@@ -443,15 +465,16 @@ class Signatures:
             if (id(graph), number) in self._of:
                 stack.pop()
                 continue
-            children = [(label, child) for label, child in graph.tree_children(number) if child not in graph.slot_nodes]
-            waiting = [child for _, child in children if (id(graph), child) not in self._of]
+            slots = graph.slot_nodes
+            children = {label: child for label, child in graph.tree_children(number).items() if child not in slots}
+            waiting = [child for child in children.values() if (id(graph), child) not in self._of]
             if waiting:
                 stack.extend(waiting)
                 continue
             tensors = tuple(
                 sorted((role, _said(role, graph.specs[key])) for role, key in graph.nodes[number].tensors.items())
             )
-            below = tuple(sorted((label, self._of[id(graph), child]) for label, child in children))
+            below = tuple(sorted((label, self._of[id(graph), child]) for label, child in children.items()))
             value = self._numbers.setdefault((tensors, below), len(self._numbers))
             self._of[id(graph), number] = value
             stack.pop()
@@ -497,7 +520,7 @@ def doubts_between(source: ObjectGraph, target: ObjectGraph, pairs: Iterable[tup
     """The lists that nodes of two graphs are or hold, where these are the same, and that cannot be believed."""
     lists = _Lists(source, target, Settled())
     for s, t in pairs:
-        yield from lists.doubts((s, t), dict(source.named_children(s)), dict(target.named_children(t)), {})
+        yield from lists.doubts((s, t), source.named_children(s), target.named_children(t), {})
 
 
 def keys_in(graph: ObjectGraph, number: int, doubt: Doubt) -> list[Key]:

@@ -53,8 +53,8 @@ def leads_below(source: ObjectGraph, s: int, target: ObjectGraph, t: int) -> Ite
             if lead.target in ours and lead.sources[0] in theirs:
                 del ours[lead.target], theirs[lead.sources[0]]
                 yield lead
-        twins = dict(target.tree_children(t))
-        stack.extend((child, twins[label]) for label, child in source.tree_children(s) if label in twins)
+        twins = target.tree_children(t)
+        stack.extend((child, twins[label]) for label, child in source.tree_children(s).items() if label in twins)
     # What was wrapped, or taken out of a wrapper, still ends as it did; at last the shape that only one has.
     for words in (3, 2, 1, 0):
         olds, news = (

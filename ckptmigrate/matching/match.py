@@ -136,8 +136,8 @@ def _walk_alike(draft: Draft, s: int, t: int) -> Iterator[tuple[int, int]]:
     while stack:
         s, t = stack.pop()
         yield s, t
-        twins = dict(draft.target.tree_children(t))
-        stack.extend((child, twins[label]) for label, child in draft.source.tree_children(s))
+        twins = draft.target.tree_children(t)
+        stack.extend((child, twins[label]) for label, child in draft.source.tree_children(s).items())
 
 
 def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: AbstractSet[Key]) -> None:

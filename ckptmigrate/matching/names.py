@@ -43,6 +43,9 @@ Source: ``MultiHeadAttention``, ``RNN``, ``Bidirectional`` and ``Wrapper`` in ke
 """
 
 
+_NUMBER_BEHIND = re.compile(r"_\d+$")
+
+
 def is_automatic(segment: str) -> bool:
     """Whether a segment is a framework's name for something nobody named."""
     return _stem(segment) in _AUTOMATIC
@@ -68,7 +71,7 @@ def are_given(names: Collection[str]) -> bool:
 
 
 def _stem(segment: str) -> str:
-    return re.sub(r"_\d+$", "", segment)
+    return _NUMBER_BEHIND.sub("", segment) if segment[-1:].isdecimal() else segment
 
 
 def item_names(graph: ObjectGraph, items: Sequence[int]) -> list[Name]:
@@ -84,11 +87,14 @@ def item_names(graph: ObjectGraph, items: Sequence[int]) -> list[Name]:
     return [name[shared:] for name in names]
 
 
-def _shared(texts: Sequence[Sequence[str]]) -> int:
+def _shared(texts: Sequence[str] | Sequence[Name]) -> int:
     """How many segments, or characters, all of several begin with."""
     if len(texts) < 2:  # one is not several
         return 0
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False)))
+    # What the first and the last in order begin with, all between them begin with.
+    first, last = min(texts), max(texts)
+    columns = zip(first, last, strict=False)
+    return sum(1 for _ in takewhile(lambda column: column[0] == column[1], columns))
 
 
 def _first_name(graph: ObjectGraph, number: int) -> str:
@@ -99,7 +105,7 @@ def _first_name(graph: ObjectGraph, number: int) -> str:
         node = graph.nodes[current]
         if VARIABLE_ROLE in node.tensors:
             return node.full_name
-        stack.extend(child for _, child in reversed(list(graph.tree_children(current))))
+        stack.extend(reversed([*graph.tree_children(current).values()]))
     return ""
 
 

@@ -213,6 +213,8 @@ def _in_order(draft: Draft, olds: Sequence[Slot], news: Sequence[Slot]) -> Answe
 
 
 def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: bool, doubt: str) -> None:
+    if not certain and all(slot.certain for slot in (*theirs.slots, *ours.slots)):
+        return
     slots = {(slot.kind, slot.variable): slot for slot in theirs.slots if slot.variable is not None}
     for slot in ours.slots:
         step = draft.step_of(slot.variable)

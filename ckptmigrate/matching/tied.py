@@ -56,13 +56,13 @@ def _holders(graph: ObjectGraph) -> Sequence[int]:
     parents: list[set[int]] = [set() for _ in graph.nodes]
     for number, node in enumerate(graph.nodes):
         if graph.has_named_path(number) and not node.is_list:
-            for _, child in graph.named_children(number):
+            for child in graph.named_children(number).values():
                 if not graph.climbs(number, child):
                     parents[child].add(number)
     more = [0] * len(graph.nodes)
     order = [ROOT]
     for number in order:
-        for _, child in graph.tree_children(number):
+        for child in graph.tree_children(number).values():
             more[child] = more[number] + max(0, len(parents[child]) - 1)
             order.append(child)
     return more

@@ -89,7 +89,7 @@ def repeated_names(graph: ObjectGraph) -> frozenset[str]:
     """The names that several layers have, as those of a Keras 3 model that is no functional one: no identity."""
     holders: dict[str, set[int]] = {}
     for number, node in enumerate(graph.nodes):
-        for _, child in graph.tree_children(number) if node.children else ():
+        for child in graph.tree_children(number).values() if node.children else ():
             name = graph.nodes[child].full_name
             if name and child not in graph.slot_nodes:
                 holders.setdefault(name.rpartition("/")[0], set()).add(number)
@@ -193,7 +193,7 @@ class _Tree:
         self.parent: dict[int, tuple[int, str]] = {}
         order = [ROOT]
         for number in order:
-            own = [(label, child) for label, child in graph.tree_children(number) if child not in graph.slot_nodes]
+            own = [item for item in graph.tree_children(number).items() if item[1] not in graph.slot_nodes]
             self.children[number] = own
             for label, child in own:
                 self.parent[child] = (number, label)

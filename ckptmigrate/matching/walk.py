@@ -45,7 +45,7 @@ class _Paths:
     def children(self, place: int) -> Iterator[tuple[str, int]]:
         # A wildcard goes down: not back through a `parent` attribute, and not into an optimizer's flat
         # lists, where an index says nothing. A literal label goes wherever it leads.
-        for label, child in self.graph.named_children(place):
+        for label, child in self.graph.named_children(place).items():
             if not self.graph.climbs(place, child):
                 yield label, child
 

@@ -294,14 +294,14 @@ def _misplaced(positions: Positions, source: ObjectGraph, target: ObjectGraph) -
     for s, t in sorted(pairs_matching(source, left, target, right)):
         items = {
             label: child
-            for name, child in source.named_children(s)
+            for name, child in source.named_children(s).items()
             if (found := number.match(name, {})) is not None and (label := other.fill(found)) is not None
         }
         # What stands before the first item is none of them: Keras 3 puts an `InputLayer` before a Sequential's.
         first = max((hole.shift for hole in other.holes), default=0)
         others = {
             label: child
-            for label, child in target.named_children(t)
+            for label, child in target.named_children(t).items()
             if other.match(label, {}) is not None and not (label.isdecimal() and int(label) < first)
         }
         reason = _unlike(source, items, target, others) if items and others else ""

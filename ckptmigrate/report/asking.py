@@ -123,7 +123,7 @@ def _neighbours(key: Key, graph: ObjectGraph) -> Iterator[str]:
     path = graph.paths[number]
     for depth in (1, 2):
         holder, here = graph.find(path[: len(path) - depth]), path[len(path) - depth :][:1]
-        beside = [] if holder is None else [label for label, _ in graph.named_children(holder) if (label,) != here]
+        beside = [] if holder is None else [label for label in graph.named_children(holder) if (label,) != here]
         if len(path) >= depth and beside:
             rest = f" and {len(beside) - _NEIGHBOURS} more" if len(beside) > _NEIGHBOURS else ""
             yield f"`{here[0]}` is beside {', '.join(beside[:_NEIGHBOURS])}{rest}"
