@@ -90,7 +90,7 @@ def test_a_wrong_answer_is_explained_and_asked_again(folder):
 def test_no_lists_what_else_it_could_be(folder):
     session = at_terminal(PLAN, ["n", "s", "q"], cwd=folder)
     assert "none of these answers: what is it made of instead?" in session.turns[1]
-    assert "all of these start with the template's values" in session.turns[1]
+    assert "all of these keep the values of the new model's template" in session.turns[1]
 
 
 def test_the_end_of_input_keeps_the_answers_and_writes_the_plan_with_what_is_open(folder):

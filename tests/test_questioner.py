@@ -196,8 +196,29 @@ def test_no_says_what_else_it_could_be():
     texts = [answer.text for answer in other.question.hypotheses]
     assert texts == [
         "`m/alpha` -> `m/beta`, transposed",
-        "all of these start with the template's values",
+        "all of these keep the values of the new model's template",
     ]
+
+
+def test_what_is_left_over_on_both_sides_may_be_each_other():
+    """Three numbered layers and three named ones are not compared, and are not thrown away with one nod either."""
+    outcome, person = answered(heads(("w1", "w2", "w3")), heads(("query", "key", "value")), [1, 1, 1])
+    first, second, third = (asked.question for asked, _ in person.asked)
+    assert [answer.text for answer in first.hypotheses] == [
+        *(
+            f"`model/h/{{0..11}}/w{n}` -> `model/h/{{0..11}}/query`{how}, and the rest is asked again"
+            for n in (1, 2, 3)
+            for how in ("", ", transposed")
+        ),
+        "`model/h/0/query/kernel` and 23 more start with the template's values, and the rest is asked again",
+        "all of these keep the values of the new model's template",
+    ]
+    assert len(second.hypotheses) == 6
+    assert [len(question.decides) for question in (first, second, third)] == [72, 48, 24]
+    assert [rule.describe() for rule in outcome.file.rules] == [
+        f"model/h/{{i:int}}/w{n}/** -> model/h/{{i}}/{name}/**" for n, name in enumerate(("query", "key", "value"), 1)
+    ]
+    assert not outcome.matching.unmatched_source
 
 
 def test_no_and_then_new_starts_with_the_templates_values():

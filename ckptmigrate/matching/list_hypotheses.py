@@ -226,7 +226,13 @@ class _Items:
 
     def part(self, i: int, j: int) -> Hypothesis:
         text = f"`{self.source.say(self.olds[i])}` -> `{self.target.say(self.news[j])}`, {AGAIN}"
-        return Hypothesis(text, self.leads(((i, j),)))
+        return Hypothesis(text, self.leads(((i, j),)), evidence=self.by_name(((i, j),)))
+
+    def by_name(self, pairs: Pairs) -> tuple[str, ...]:
+        """What the items are called that would be each other, where numbers alone say little and names differ."""
+        rows = [("/".join(self.old_names[i]), "/".join(self.new_names[j])) for i, j in pairs]
+        told = [(old, new) for old, new in rows if old and new and old != new]
+        return (f"by name: {said(told)}",) if told else ()
 
     def leads(self, pairs: Pairs) -> tuple[Lead, ...]:
         return tuple(
@@ -236,7 +242,7 @@ class _Items:
     def moved(self, pairs: Pairs, evidence: str) -> Hypothesis:
         """The answer that these items are each other, and nothing of the rest."""
         rows = [(self.source.say(self.olds[i]), self.target.say(self.news[j])) for i, j in pairs]
-        return Hypothesis(said(rows), self.leads(pairs), evidence=(evidence,))
+        return Hypothesis(said(rows), self.leads(pairs), evidence=(evidence, *self.by_name(pairs)))
 
     def inserted(self, pairs: Pairs) -> Hypothesis:
         """The answer that these items are each other, and all others of the longer list came or went.
@@ -252,6 +258,7 @@ class _Items:
         evidence = [f"{len(pairs)} items have the shapes of what they become, and are in the same order"]
         if named:
             evidence.append(f"{len(named)} of them keep their names: {self.names(named)}")
+        evidence += self.by_name(pairs)
         if gone and new:
             left = f"{_listed(self.source, gone)} (source) and {_listed(self.target, new)} (target)"
             return Hypothesis(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ckptmigrate.fold import split_numbers
@@ -11,10 +11,12 @@ from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching import Answers, Hypothesis, Lead, Matching, Question, Unmatched
 from ckptmigrate.matching.hypotheses import AGAIN, PARTS, said
 from ckptmigrate.matching.propose import reshapes
-from ckptmigrate.ops import Reshape, Transpose
-from ckptmigrate.spec import Key, fits
+from ckptmigrate.ops import Op, Reshape, Transpose
+from ckptmigrate.spec import Key, TensorSpec, fits
 
 Kind = Literal["question", "proposal", "new", "unused"]
+
+ALL_NEW = "all of these keep the values of the new model's template"
 
 _EVIDENCE = 6
 """So many different reasons of one proposal are told."""
@@ -26,7 +28,8 @@ class Asked:
 
     Attributes:
         kind: A question; a proposal, which has one answer to take or not; ``new`` and ``unused``: what is left over
-            in the target and in the source, with the one answer that it keeps the template's values or is dropped.
+            in the target and in the source, to keep the template's values or be dropped. Where what is left over on
+            both sides would fit, there are other answers for it.
         question: What is asked, and the answers there are to choose from.
         notes: What is known of tensors that are left over.
     """
@@ -51,7 +54,7 @@ def asked_of(matching: Matching, source: ObjectGraph, target: ObjectGraph) -> li
         *_proposals(matching, source, target),
     ]
     open_ends.sort(key=lambda asked: -len(asked.question.decides))
-    return [*open_ends, *_left_over(matching)]
+    return [*open_ends, *_left_over(matching, source, target)]
 
 
 def _proposals(matching: Matching, source: ObjectGraph, target: ObjectGraph) -> Iterator[Asked]:
@@ -89,17 +92,23 @@ def _said_new(keys: Sequence[Key], target: ObjectGraph) -> str:
     return f"`{first}`{f' and {len(rest)} more' if rest else ''} start with the template's values"
 
 
-def _left_over(matching: Matching) -> Iterator[Asked]:
+def _left_over(matching: Matching, source: ObjectGraph, target: ObjectGraph) -> Iterator[Asked]:
     targets = tuple(item.key for item in matching.unmatched_target)
-    if targets:
-        keep = Hypothesis("they keep the values of the new model's template", (), new=targets)
-        reason = "nothing leads to these: do they start with the new model's own values?"
-        yield Asked("new", Question(targets, (), reason, Answers((keep,), 1)), matching.unmatched_target)
     sources = tuple(item.key for item in matching.unmatched_source)
+    if targets:
+        reason = "nothing leads to these: do they start with the new model's own values?"
+        answers: tuple[Hypothesis, ...] = ()
+        if sources:
+            answers = tuple(_could_be(targets, sources, source, target))
+        if answers:
+            reason = "nothing leads to these, but what is left over of the source would fit: is it one of them?"
+        keep = Hypothesis(ALL_NEW, (), new=targets)
+        used = sources if answers else ()
+        yield Asked("new", Question(targets, used, reason, Answers((*answers, keep))), matching.unmatched_target)
     if sources:
         drop = Hypothesis("they are dropped: the new model has no place for them", (), gone=sources)
         reason = "these lead nowhere: are they dropped?"
-        yield Asked("unused", Question((), sources, reason, Answers((drop,), 1)), matching.unmatched_source)
+        yield Asked("unused", Question((), sources, reason, Answers((drop,))), matching.unmatched_source)
 
 
 def otherwise(asked: Asked, matching: Matching, source: ObjectGraph, target: ObjectGraph) -> Asked:
@@ -112,31 +121,17 @@ def otherwise(asked: Asked, matching: Matching, source: ObjectGraph, target: Obj
         target: The graph of the target.
     """
     question = asked.question
-    variables = [key for key in question.targets if key not in target.slot_owner] or list(question.targets)
-    is_slot = variables[0] in target.slot_owner
-    candidates = [key for key in _free(matching, question) if (key in source.slot_owner) == is_slot]
-    (goals, *others), olds = _families(variables, target), _families(candidates, source)
-    rest = f", {AGAIN}" if others else ""
     refused = [frozenset(hypothesis.leads) for hypothesis in question.hypotheses]
-    found = []
-    for keys in olds:
-        rows = [(source.say_key(key), target.say_key(goal)) for key, goal in zip(keys, goals, strict=False)]
-        for how, leads in _possible(keys, source, goals, target):
-            if not any(wrong.issuperset(leads) for wrong in refused):
-                found.append(Hypothesis(said(rows) + how + rest, leads))
-    found = found[:PARTS]
-    if others:
-        first, *more = map(target.say_key, goals)
-        text = f"`{first}`{f' and {len(more)} more' if more else ''} start with the template's values{rest}"
-        found.append(Hypothesis(text, (), new=tuple(goals)))
-    found.append(Hypothesis("all of these start with the template's values", (), new=question.targets))
+    found = [
+        answer
+        for answer in _could_be(question.targets, _free(matching, question), source, target)
+        if answer.new or not any(wrong.issuperset(answer.leads) for wrong in refused)
+    ]
+    found.append(Hypothesis(ALL_NEW, (), new=question.targets))
     reason = "none of these answers: what is it made of instead?"
-    sources = tuple(dict.fromkeys((*question.sources, *(key for each in found for key in _sources(each)))))
+    used = (key for each in found for lead in each.leads for key in lead.sources)
+    sources = tuple(dict.fromkeys((*question.sources, *used)))
     return Asked(asked.kind, Question(question.targets, sources, reason, Answers(tuple(found))), asked.notes)
-
-
-def _sources(hypothesis: Hypothesis) -> Iterator[Key]:
-    return (key for lead in hypothesis.leads for key in lead.sources)
 
 
 def _free(matching: Matching, question: Question) -> Sequence[Key]:
@@ -147,29 +142,81 @@ def _free(matching: Matching, question: Question) -> Sequence[Key]:
     return tuple(dict.fromkeys((*question.sources, *asked, *left, *proposed)))
 
 
-def _families(keys: Iterable[Key], graph: ObjectGraph) -> list[list[Key]]:
-    """Tensors whose paths differ in numbers only are one family, in the order of the numbers."""
-    families: dict[tuple[str, ...], list[tuple[list[int], Key]]] = {}
-    for key in keys:
-        pieces, numbers = split_numbers(graph.say_key(key))
-        families.setdefault(pieces, []).append((list(map(int, numbers)), key))
-    return [[key for _, key in sorted(family)] for family in families.values()]
+_Layer = dict[tuple[str, ...], list[Key]]
+"""A layer of each of several blocks: its variables by their labels, in the order of the blocks."""
 
 
-def _possible(
-    keys: Sequence[Key], source: ObjectGraph, goals: Sequence[Key], target: ObjectGraph
-) -> Iterator[tuple[str, tuple[Lead, ...]]]:
-    """How one family may become another without a loss: as it is, reshaped, or transposed."""
-    if len(keys) != len(goals):
+def _could_be(
+    targets: Sequence[Key], sources: Sequence[Key], source: ObjectGraph, target: ObjectGraph
+) -> Iterator[Hypothesis]:
+    """What the first layer could be that anything fits, or the first variable, in all blocks; or that it is new.
+
+    Nothing speaks for any of it but that it fits.
+    """
+    variables = [key for key in targets if key not in target.slot_owner] or list(targets)
+    is_slot = variables[0] in target.slot_owner
+    candidates = [key for key in sources if (key in source.slot_owner) == is_slot]
+    for whole in (True, False):
+        olds = _layers(candidates, source, whole=whole)
+        for goals in _layers(variables, target, whole=whole):
+            found = [answer for olds_of in olds for answer in _possible(olds_of, source, goals, target)]
+            if not found:
+                continue
+            news = tuple(key for keys in goals.values() for key in keys)
+            if len(news) == len(variables):
+                yield from found[:PARTS]
+                return
+            yield from (replace(answer, text=f"{answer.text}, {AGAIN}") for answer in found[:PARTS])
+            yield Hypothesis(f"{_said_new(news, target)}, {AGAIN}", (), new=news)
+            return
+
+
+def _layers(keys: Iterable[Key], graph: ObjectGraph, *, whole: bool) -> list[_Layer]:
+    """Tensors by the object that holds them, or each for itself; those of all blocks together."""
+    layers: dict[object, dict[tuple[str, ...], list[tuple[list[int], Key]]]] = {}
+    # In the order of the objects, which is that of the code more often than that of the keys.
+    for key in sorted(keys, key=lambda key: graph.node_of.get(key, -1)):
+        holder, _, label = graph.say_key(key).rpartition("/")
+        pieces, numbers = split_numbers(holder)
+        more, own = split_numbers(label)
+        layer = layers.setdefault(pieces if whole else (pieces, more), {})
+        layer.setdefault(more, []).append((list(map(int, (*numbers, *own))), key))
+    return [{label: [key for _, key in sorted(found)] for label, found in layer.items()} for layer in layers.values()]
+
+
+def _possible(olds: _Layer, source: ObjectGraph, goals: _Layer, target: ObjectGraph) -> Iterator[Hypothesis]:
+    """How one layer may become another without a loss: as it is, reshaped, or with its matrices transposed."""
+    # Variables that are alone need no label in common.
+    labels = zip(olds, goals, strict=False) if len(olds) == len(goals) == 1 else ((label, label) for label in goals)
+    both = [(olds.get(old, []), goals[new]) for old, new in labels]
+    if len(olds) != len(goals) or any(len(keys) != len(wanted) for keys, wanted in both):
         return
-    pairs = [(key, source.specs[key], goal, target.specs[goal]) for key, goal in zip(keys, goals, strict=True)]
-    if all(fits(goal, spec, wanted) for _, spec, goal, wanted in pairs):
-        yield "", tuple(Lead(goal, (key,)) for key, _, goal, _ in pairs)
-    elif all(spec.dtype == wanted.dtype and reshapes(spec.shape, wanted.shape) for _, spec, _, wanted in pairs):
-        leads = (Lead(goal, (key,), (Reshape(wanted.shape),) * (spec != wanted)) for key, spec, goal, wanted in pairs)
-        yield ", reshaped", tuple(leads)
-    if all(
-        len(spec.shape) == 2 and (spec.dtype, spec.shape[::-1]) == (wanted.dtype, wanted.shape)
-        for _, spec, _, wanted in pairs
-    ):
-        yield ", transposed", tuple(Lead(goal, (key,), (Transpose((1, 0)),)) for key, _, goal, _ in pairs)
+    pairs = [pair for keys, wanted in both for pair in zip(keys, wanted, strict=True)]
+    paths = [(source.say_key(key), target.say_key(goal)) for key, goal in pairs]
+    if len(goals) > 1:  # a layer
+        paths = list(
+            dict.fromkeys((old.rpartition("/")[0] or ".", new.rpartition("/")[0] or ".") for old, new in paths)
+        )
+    rows = said(paths)
+    for how, fitting in (("", _straight), (", transposed", _transposed)):
+        found = [fitting(source.specs[key], goal, target.specs[goal]) for key, goal in pairs]
+        operations = [each for each in found if each is not None]
+        is_turned = any(isinstance(op, Transpose) for each in operations for op in each)
+        if len(operations) == len(pairs) and is_turned == bool(how):
+            leads = (Lead(goal, (key,), ops) for (key, goal), ops in zip(pairs, operations, strict=True))
+            reshaped = ", reshaped" if any(isinstance(op, Reshape) for each in operations for op in each) else ""
+            yield Hypothesis(rows + how + reshaped, tuple(leads), evidence=("nothing speaks for it but that it fits",))
+
+
+def _straight(spec: TensorSpec, goal: Key, wanted: TensorSpec) -> tuple[Op, ...] | None:
+    """The operations from one tensor to another that keep the order of values; None if none do."""
+    if fits(goal, spec, wanted):
+        return ()
+    return (Reshape(wanted.shape),) if spec.dtype == wanted.dtype and reshapes(spec.shape, wanted.shape) else None
+
+
+def _transposed(spec: TensorSpec, goal: Key, wanted: TensorSpec) -> tuple[Op, ...] | None:
+    """The same for a layer whose matrices are transposed: of these, their transposition."""
+    if len(spec.shape) != 2:
+        return _straight(spec, goal, wanted)
+    return (Transpose((1, 0)),) if (spec.dtype, spec.shape[::-1]) == (wanted.dtype, wanted.shape) else None

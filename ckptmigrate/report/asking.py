@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import CkptMigrateError
-from ckptmigrate.fold import split_numbers
+from ckptmigrate.fold import fold, split_numbers
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.questioner import Asked
 from ckptmigrate.report.text import format_bytes, listed_tensors, question_lines, said_count
@@ -26,6 +26,9 @@ MOST_BYTES = 4 * 2**20
 
 _ROWS = 8
 """Of so many kinds of tensors of one side the values are told."""
+
+_NAMED = 4
+"""So many names of tensors that differ in numbers only are told."""
 
 _NEIGHBOURS = 6
 """So many siblings of a tensor are named."""
@@ -104,9 +107,10 @@ def _tensor_lines(alike: Sequence[Key], bundle: Bundle, graph: ObjectGraph, *, v
     more = f" and {len(alike) - 1} more like it" if len(alike) > 1 else ""
     owner = graph.slot_owner.get(key)
     slot = f", the {owner[1]} of {graph.say_key(owner[0])}" if owner else ""
-    number = graph.node_of.get(key)
-    name = "" if number is None else graph.nodes[number].full_name
-    named = f", named `{name}`" if name else ""
+    names = [graph.nodes[number].full_name for each in alike if (number := graph.node_of.get(each)) is not None]
+    told = [row.columns[0] for row in fold([(name,) for name in names if name], numbered=1)]
+    rest = f" and {len(told) - _NAMED} more names" if len(told) > _NAMED else ""
+    named = f", named {', '.join(told[:_NAMED])}{rest}" if told else ""
     yield f"  {escape(graph.say_key(key) + slot)}  {escape(str(graph.specs[key]))}{escape(named)}{more}"
     beside = "; ".join(_neighbours(key, graph))
     if beside:
