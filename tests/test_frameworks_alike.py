@@ -1,8 +1,10 @@
 """One model as two frameworks write it: what is numbered, named and kept otherwise, and is the same all the same."""
 
-from builders import Var, floats, graph_of, key_of
+from builders import Var, floats, graph_of, key_of, spec_of
 
-from ckptmigrate import match_graphs
+from ckptmigrate import ObjectGraph, match_graphs
+from ckptmigrate.matching.balance import balanced_groups
+from ckptmigrate.spec import Key
 
 
 def match(source, target):
@@ -51,3 +53,41 @@ def test_the_statistics_of_a_normalization_are_called_otherwise_in_keras_3():
         "model/scaling/adapt_mean": "model/scaled/mean",
         "model/scaling/adapt_variance": "model/scaled/variance",
     }
+
+
+def attention(names, start):
+    return {name: {"kernel": Var(floats(4, 4, start=start + 16 * at), "")} for at, name in enumerate(names)}
+
+
+def test_two_words_together_tell_what_neither_tells_alone():
+    old, new = (
+        {"model": {f"{side}{tail}": attention(names, 64 * at) for at, side in enumerate(("encoder", "decoder"))}}
+        for tail, names in (("", ("q", "k", "v")), ("_layer", ("value_dense", "key_dense", "query_dense")))
+    )
+    found = statuses(match(old, new))
+    assert found == {
+        f"model/{side}_layer/{new}_dense/kernel": (f"model/{side}/{old}/kernel", "certain")
+        for side in ("encoder", "decoder")
+        for old, new in (("q", "query"), ("k", "key"), ("v", "value"))
+    }
+
+
+def test_words_that_as_many_have_and_that_contradict_each_other_tell_nothing():
+    a, b, c = frozenset({"encoder"}), frozenset({"query"}), frozenset({"encoder", "query"})
+    assert balanced_groups([c, frozenset()], [a, b]) == [((0, 1), (0, 1))]
+    assert balanced_groups([c, frozenset()], [frozenset(), c]) == [((0,), (1,)), ((1,), (0,))]
+
+
+def test_a_word_of_more_on_one_side_tells_nothing():
+    a, none = frozenset({"encoder"}), frozenset()
+    assert balanced_groups([a, a, none], [a, none, none]) == [((0, 1, 2), (0, 1, 2))]
+    assert balanced_groups([a, none], [a, none, none]) == [((0, 1), (0, 1, 2))]
+
+
+def test_slots_in_a_tree_of_names_are_no_part_of_what_is_aligned():
+    sizes = {"layers/0": 2, "layers/1": 3, "layers/2": 4}
+    kernels = {Key(f"{name}/kernel"): spec_of(floats(size)) for name, size in sizes.items()}
+    slots = {Key(f"{key}/Adam{tail}"): spec for key, spec in kernels.items() for tail in ("", "_1")}
+    more = {Key("layers/3/kernel"): spec_of(floats(5))}
+    matching = match_graphs(ObjectGraph.from_names(kernels | slots), ObjectGraph.from_names(kernels | more))
+    assert {step.target: step.sources for step in matching.steps} == {key: (key,) for key in kernels}

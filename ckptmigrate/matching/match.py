@@ -137,7 +137,8 @@ def _walk_alike(draft: Draft, s: int, t: int) -> Iterator[tuple[int, int]]:
         s, t = stack.pop()
         yield s, t
         twins = draft.target.tree_children(t)
-        stack.extend((child, twins[label]) for label, child in draft.source.tree_children(s).items())
+        # A tree of names holds slots below their variables, and the other side's optimizer may be another one.
+        stack.extend((child, twins[label]) for label, child in draft.source.tree_children(s).items() if label in twins)
 
 
 def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: AbstractSet[Key]) -> None:

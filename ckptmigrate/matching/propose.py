@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from operator import mul
 
+from ckptmigrate.matching.balance import balanced_groups
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
 from ckptmigrate.matching.names import are_given, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
@@ -238,6 +239,40 @@ def _judged_alone(candidates: _Candidates, known: _Known) -> _Judged:
 
 
 def _judged(candidates: _Candidates) -> Iterator[_Judged]:
+    """The pairs of the best assignments of those that are called alike."""
+    groups = list(_called_alike(candidates))
+    common = frozenset.intersection(*(unit.tokens for unit in (*candidates.sources, *candidates.targets)))
+    judged = [(each, len(alike.sources) == 1) for alike in groups for each in _assigned(alike)]
+    # The order in which things are made counts where no name tells them apart.
+    unnamed = [(s, t) for (s, t, _, _), is_alone in judged if not (is_alone and kinship(s, t) - common)]
+    for (s, t, regret, evidence), _ in judged:
+        is_crossed = any(s is old for old, _ in unnamed) and _crosses(s, t, unnamed)
+        yield s, t, min(regret, _UNCLEAR) if is_crossed else regret, evidence
+
+
+def _called_alike(candidates: _Candidates) -> Iterator[_Candidates]:
+    """Candidates in groups that words tell apart, where just as many have each of them on both sides.
+
+    Of the kernels of an encoder and of a decoder as many are an encoder's here as there, and of these as many belong
+    to a query: neither word is one layer's alone, and both together are.
+    """
+    rows, columns = range(len(candidates.sources)), range(len(candidates.targets))
+    groups = balanced_groups([unit.tokens for unit in candidates.sources], [unit.tokens for unit in candidates.targets])
+    if not all(
+        all(any((i, j) in candidates.fits for j in group[1]) for i in group[0])
+        and all(any((i, j) in candidates.fits for i in group[0]) for j in group[1])
+        for group in groups
+    ):
+        groups = [(tuple(rows), tuple(columns))]
+    for some, others in groups:
+        yield _Candidates(
+            tuple(candidates.sources[i] for i in some),
+            tuple(candidates.targets[j] for j in others),
+            frozenset((a, b) for a, i in enumerate(some) for b, j in enumerate(others) if (i, j) in candidates.fits),
+        )
+
+
+def _assigned(candidates: _Candidates) -> Iterator[_Judged]:
     """The pairs of the best assignment."""
     scores = _scores(candidates)
     chosen, total = _best_assignment(scores)
@@ -249,7 +284,7 @@ def _judged(candidates: _Candidates) -> Iterator[_Judged]:
         regret = total - second if len(other) == len(chosen) else math.inf
         words = ", ".join(sorted(s.tokens & t.tokens))
         evidence = [f"names: {words}" if words else "what is left when the others are paired"]
-        if not ((balanced or scores[i][j]) and are_kin(s, t)) or _crosses(s, t, found):
+        if not ((balanced or scores[i][j]) and are_kin(s, t)):
             regret = min(regret, _UNCLEAR)
         yield s, t, regret, evidence
 
