@@ -377,13 +377,17 @@ class _Lists:
             counts = Counter(others.values())
             if len({some[label] for label in changed}) * len(counts) > _MOST_COMPARED:
                 return set(changed)
+            nearer: dict[tuple[int, int], bool] = {}
             for label in changed:
-                own = self._in_common(some[label], others[label])
-                if any(
-                    self._in_common(some[label], content) + ties > own
-                    for content, count in counts.items()
-                    if content != others[label] or count > 1
-                ):
+                pair = some[label], others[label]
+                if pair not in nearer:
+                    own = self._in_common(*pair)
+                    nearer[pair] = any(
+                        self._in_common(pair[0], content) + ties > own
+                        for content, count in counts.items()
+                        if content != pair[1] or count > 1
+                    )
+                if nearer[pair]:
                     found.add(label)
         return found
 

@@ -57,6 +57,8 @@ def leads_below(source: ObjectGraph, s: int, target: ObjectGraph, t: int) -> Ite
         stack.extend((child, twins[label]) for label, child in source.tree_children(s).items() if label in twins)
     # What was wrapped, or taken out of a wrapper, still ends as it did; at last the shape that only one has.
     for words in (3, 2, 1, 0):
+        if not ours or not theirs:
+            return
         olds, news = (
             [((*graph.paths[graph.node_of[key]][-words:][:words], graph.specs[key]), key) for key in keys]
             for graph, keys in ((source, theirs), (target, ours))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise, product
+from functools import partial
+from itertools import accumulate, chain, islice, pairwise, permutations, product
 from math import factorial, prod
 
 from ckptmigrate.fold import fold
@@ -32,39 +33,55 @@ def of_list(draft: Draft, doubt: Doubt) -> Answers:
     items = _Items.of(draft, doubt)
     if not items.olds or not items.news:
         return Answers()
-    answers = _of_changed(items) if items.is_changed else _of_reordered(items)
-    most = max(2, _MOST_LEADS // max(len(answers.hypotheses[0].leads), 1))
-    return Answers(answers.hypotheses[:most], answers.ways, answers.missing)
+    return _of_changed(items) if items.is_changed else _of_reordered(items)
+
+
+_Make = Callable[[], Hypothesis]
+"""Makes an answer: there can be many of long lists, of which few are listed."""
 
 
 def _of_changed(items: _Items) -> Answers:
     """Items went or came, or changed."""
-    found = {pairs: items.moved(pairs, evidence) for pairs, evidence in items.by_evidence()}
+    found: dict[Pairs, _Make] = {
+        pairs: partial(items.moved, pairs, evidence) for pairs, evidence in items.by_evidence()
+    }
     aligned, ways = items.aligned()
-    listed = aligned if 0 < ways <= LISTED else items.runs() or aligned
-    for pairs in sorted(listed, key=items.unlikelihood)[:PARTS]:
-        found.setdefault(pairs, items.inserted(pairs))
+    runs, count = items.runs() if ways == 0 or ways > LISTED else ([], 0)
+    for pairs in runs or sorted(aligned, key=items.unlikelihood)[:PARTS]:
+        found.setdefault(pairs, partial(items.inserted, pairs))
     if items.old_labels == items.new_labels:
         place = tuple((k, k) for k in range(len(items.olds)))
-        found.setdefault(place, items.moved(place, "every item is where it was"))
-    parts = items.parts(aligned) if not 0 < ways <= len(listed) else []
+        found.setdefault(place, partial(items.moved, place, "every item is where it was"))
+    parts = partial(items.parts, aligned) if not 0 < ways <= (count or len(aligned)) else list
     missing = "which items went or came: nothing but their order tells equal items apart"
-    return Answers((*found.values(), *parts), max(ways, len(found)), missing)
+    return Answers(_listed_answers(found.values(), parts), max(ways, len(found)), missing)
 
 
 def _of_reordered(items: _Items) -> Answers:
     """The same items are there, and may have changed places."""
-    found = {pairs: items.moved(pairs, evidence) for pairs, evidence in items.by_evidence()}
+    found: dict[Pairs, _Make] = {
+        pairs: partial(items.moved, pairs, evidence) for pairs, evidence in items.by_evidence()
+    }
     ways = len(found) + 1 if found else items.exchanges()
     place = tuple((k, k) for k in range(len(items.olds)))
-    found.setdefault(place, items.moved(place, "every item is where it was"))
-    parts: list[Hypothesis] = []
+    found.setdefault(place, partial(items.moved, place, "every item is where it was"))
+    parts: Callable[[], list[Hypothesis]] = list
     if ways > LISTED:
-        parts = items.parts_of_equal()
+        parts = items.parts_of_equal
     elif ways > len(found):
         for pairs in items.all_exchanges():
-            found.setdefault(pairs, items.moved(pairs, "items of equal shapes changed places"))
-    return Answers((*found.values(), *parts), ways, "whether places count, or names that each item has on both sides")
+            found.setdefault(pairs, partial(items.moved, pairs, "items of equal shapes changed places"))
+    missing = "whether places count, or names that each item has on both sides"
+    return Answers(_listed_answers(found.values(), parts), ways, missing)
+
+
+def _listed_answers(whole: Iterable[_Make], parts: Callable[[], list[Hypothesis]]) -> tuple[Hypothesis, ...]:
+    """The answers, those that decide all of it first, as many of them as may be listed."""
+    makers = iter(whole)
+    first = next(makers)()
+    most = max(2, _MOST_LEADS // max(len(first.leads), 1))
+    made = [first, *(make() for make in islice(makers, most - 1))]
+    return (*made, *parts()[: most - len(made)]) if len(made) < most else tuple(made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +130,8 @@ class _Items:
         is_ordered = all(one[1] < other[1] for one, other in pairwise(moves))
         settled = (draft.used | draft.dropped.keys(), draft.steps.keys())
         for end, ((graph, _), items) in enumerate(zip(ends, (olds, news), strict=True)):
-            kept = {list(items)[move[end]] for move in moves if is_ordered}
+            labels_of = list(items)
+            kept = {labels_of[move[end]] for move in moves if is_ordered}
             for label, item in list(items.items()):
                 if label not in kept and settled[end] >= set(graph.keys_below(item)):
                     del items[label]
@@ -161,7 +179,8 @@ class _Items:
 
     def aligned(self) -> tuple[list[Pairs], int]:
         """The best alignments, some of them, and how many there are."""
-        known = [(i, self.right.index(number)) for i, number in enumerate(self.left) if number < 0]
+        at = {number: j for j, number in enumerate(self.right)}
+        known = [(i, at[number]) for i, number in enumerate(self.left) if number < 0]
         bounds = [(-1, -1), *known, (len(self.olds), len(self.news))]
         segments: list[list[Pairs]] = []
         ways = []
@@ -172,18 +191,41 @@ class _Items:
             segments.append([((next_i, next_j),)] if next_i < len(self.olds) else [()])
         return [tuple(chain.from_iterable(each)) for each in islice(product(*segments), _ENUMERATED)], prod(ways)
 
-    def runs(self) -> list[Pairs]:
-        """The alignments where items that stand side by side went, or came, and all others stayed."""
+    def runs(self) -> tuple[list[Pairs], int]:
+        """The alignments where items that stand side by side went, or came, and all others stayed.
+
+        Returns:
+            The likeliest, and how many there are.
+        """
         size = min(len(self.olds), len(self.news))
         fewer, more = len(self.olds) - size, len(self.news) - size
-        candidates = (
-            tuple((k + fewer * (k >= at), k + more * (k >= at)) for k in range(size)) for at in range(size + 1)
+        if fewer == more:
+            place = tuple((k, k) for k in range(size))
+            return ([place], 1) if self.left == self.right else ([], 0)
+        # For each place of the gap, whether those before it and behind it are each other, and how many keep names.
+        before, behind = self._agreeing(0, 0, size), self._agreeing(fewer, more, size)
+        fitting = [at for at in range(size + 1) if before[0][at] == at and behind[0][size] - behind[0][at] == size - at]
+        fitting.sort(key=lambda at: (before[1][at] + behind[1][size] - behind[1][at], at), reverse=True)
+        likeliest = [
+            tuple((k + fewer * (k >= at), k + more * (k >= at)) for k in range(size)) for at in fitting[:PARTS]
+        ]
+        return likeliest, len(fitting)
+
+    def _agreeing(self, old: int, new: int, size: int) -> tuple[list[int], list[int]]:
+        """Of the first so many pairs from two positions on, how many are of one structure, and how many of one name."""
+        pairs = [(old + k, new + k) for k in range(size)]
+        return (
+            list(accumulate((self.left[i] == self.right[j] for i, j in pairs), initial=0)),
+            list(accumulate((self.keeps_name(i, j) for i, j in pairs), initial=0)),
         )
-        return [pairs for pairs in candidates if all(self.left[i] == self.right[j] for i, j in pairs)]
+
+    def keeps_name(self, i: int, j: int) -> bool:
+        """Whether two items have one name, and one that a person gave."""
+        return self.old_names[i] == self.new_names[j] and is_given(self.old_names[i])
 
     def unlikelihood(self, pairs: Pairs) -> tuple[int, int, Pairs]:
         """How little speaks for an alignment: how few items keep their names, and how many runs went or came."""
-        same = sum(self.old_names[i] == self.new_names[j] and is_given(self.old_names[i]) for i, j in pairs)
+        same = sum(self.keeps_name(i, j) for i, j in pairs)
         bounds = ((-1, -1), *pairs, (len(self.olds), len(self.news)))
         gaps = sum((b - a > 1) + (d - c > 1) for (a, c), (b, d) in pairwise(bounds))
         return -same, gaps, pairs
@@ -192,17 +234,16 @@ class _Items:
         """In how many ways items of one structure may have changed places."""
         return prod(map(factorial, Counter(self.left).values()))
 
-    def all_exchanges(self) -> Iterator[Pairs]:
-        def extend(begun: Pairs) -> Iterator[Pairs]:
-            i = len(begun)
-            if i == len(self.olds):
-                yield begun
-                return
-            for j, signature in enumerate(self.right):
-                if signature == self.left[i] and j not in {other for _, other in begun}:
-                    yield from extend((*begun, (i, j)))
-
-        yield from extend(())
+    def all_exchanges(self) -> list[Pairs]:
+        """The ways in which items of one structure may have changed places."""
+        places: dict[int, list[int]] = {}
+        for j, signature in enumerate(self.right):
+            places.setdefault(signature, []).append(j)
+        found: list[Pairs] = []
+        for orders in product(*(permutations(own) for own in places.values())):
+            taken = {signature: iter(order) for signature, order in zip(places, orders, strict=True)}
+            found.append(tuple((i, next(taken[signature])) for i, signature in enumerate(self.left)))
+        return sorted(found)
 
     def parts(self, aligned: Sequence[Pairs]) -> list[Hypothesis]:
         """What the first open item of the target may be: an item of the source, or new."""
@@ -219,8 +260,9 @@ class _Items:
 
     def parts_of_equal(self) -> list[Hypothesis]:
         """What the first item may be, if items of equal shapes changed places."""
+        counts = Counter(self.left)
         for j, signature in enumerate(self.right):
-            if self.left.count(signature) > 1:
+            if counts[signature] > 1:
                 return [self.part(i, j) for i, other in enumerate(self.left) if other == signature][:PARTS]
         return []
 
@@ -252,9 +294,7 @@ class _Items:
         stay_old, stay_new = {i for i, _ in pairs}, {j for _, j in pairs}
         gone = [item for i, item in enumerate(self.olds) if i not in stay_old]
         new = [item for j, item in enumerate(self.news) if j not in stay_new]
-        named = tuple(
-            (i, j) for i, j in pairs if self.old_names[i] == self.new_names[j] and is_given(self.old_names[i])
-        )
+        named = tuple((i, j) for i, j in pairs if self.keeps_name(i, j))
         evidence = [f"{len(pairs)} items have the shapes of what they become, and are in the same order"]
         if named:
             evidence.append(f"{len(named)} of them keep their names: {self.names(named)}")

@@ -12,6 +12,9 @@ from ckptmigrate.matching.hypotheses import of_keys
 from ckptmigrate.matching.result import Answers, Hypothesis, Lead, Question, Step
 from ckptmigrate.spec import Key
 
+_COUNTED = 10**100
+"""Ways beyond this are not counted: nobody reads a number with thousands of digits."""
+
 _Slots = Mapping[Key, Mapping[str, Key]]
 """The slots of each variable, by what they hold of it."""
 
@@ -49,6 +52,7 @@ class _Asked:
         if not found:
             some = of_keys(self.draft.source, self.draft.target, question.sources, question.targets)
             found, ways = self.narrowed(some.hypotheses, frozenset(targets), frozenset(sources)), 0
+        ways = ways if ways < _COUNTED else 0
         return Question(targets, sources, question.reason, Answers(found, ways, answers.missing))
 
     def narrowed(

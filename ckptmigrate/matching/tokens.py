@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 Tokens = frozenset[str]
 
@@ -86,19 +87,23 @@ def tokens_of(labels: Iterable[str]) -> Tokens:
     What follows ``post`` or ``pre`` says where something is and not what it is: ``post_attention_norm`` is no
     norm of attention, so both together are one word.
     """
+    return frozenset().union(*map(_tokens_of_label, labels))
+
+
+@lru_cache(maxsize=100_000)
+def _tokens_of_label(label: str) -> Tokens:
     found: set[str] = set()
-    for label in labels:
-        words = [word.lower() for word in _WORDS.findall(label.replace("feed_forward", "feedforward"))]
-        place = ""
-        for word in words:
-            if word in ("post", "pre", "after", "before"):
-                place = word
-                continue
-            if place:
-                found.add(f"{place} {word}")
-                place = ""
-                continue
-            if word.isdecimal() or word in _EMPTY:
-                continue
-            found.update(_SAME.get(word, (word,)))
+    words = [word.lower() for word in _WORDS.findall(label.replace("feed_forward", "feedforward"))]
+    place = ""
+    for word in words:
+        if word in ("post", "pre", "after", "before"):
+            place = word
+            continue
+        if place:
+            found.add(f"{place} {word}")
+            place = ""
+            continue
+        if word.isdecimal() or word in _EMPTY:
+            continue
+        found.update(_SAME.get(word, (word,)))
     return frozenset(found)
