@@ -346,7 +346,7 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
     renamed = [
         edge
         for edge in draft.opaque
-        if not all(_is_named(draft, thing) or _is_wrapper(thing) for thing in edge.values())
+        if not all(_is_named(draft, t) or _is_wrapper(t) or _is_shared(draft, t) for t in edge.values())
         and not _have_optimizers(draft, edge)
     ]
     before = [_looks(edge, _look_before, homes) for edge in renamed]
@@ -365,6 +365,15 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
 def _is_wrapper(thing: Thing) -> bool:
     """Whether it holds what something else held before: whatever it is called, it hides nothing."""
     return isinstance(thing, Part) and thing.origin is None and thing.carved is not None
+
+
+def _is_shared(draft: Draft, thing: Thing) -> bool:
+    """Whether it is a variable that is held elsewhere as well, under a name that it kept."""
+    if not isinstance(thing, Weight):
+        return False
+    holders = [part for _, _, part in parts_below(draft.target.root) if any(w is thing for w in part.children.values())]
+    opaque = [home for edge in draft.opaque for home, held in edge.items() if held is thing]
+    return len({*map(id, holders)}) > len(opaque)
 
 
 def _have_optimizers(draft: Draft, edge: Mapping[Part, Thing]) -> bool:

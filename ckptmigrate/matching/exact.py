@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.alignment import sure_pairs
 from ckptmigrate.matching.draft import Draft
+from ckptmigrate.matching.forms import with_changed_forms
 from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, is_given, item_names, moved, slot_tails
 from ckptmigrate.spec import Key, TensorSpec, format_path
 
@@ -227,7 +228,8 @@ class _Lists:
         self.settled = settled
         self.kinds: dict[TensorSpec, int] = {}
         self.known: dict[tuple[int, ...], int] = {}
-        self.bags: list[Counter[int]] = []
+        self.bags: list[Counter[TensorSpec]] = []
+        self.turned: list[Counter[TensorSpec]] = []
         self.shared: dict[tuple[int, int], int] = {}
         self.sound: set[tuple[int, int, str, int, int]] = set()
 
@@ -392,23 +394,21 @@ class _Lists:
         return found
 
     def _in_common(self, one: int, other: int) -> int:
-        """How many tensors of two items have equal shapes."""
+        """How much two items have in common: two for each tensor of equal shape, one if its axes have another order."""
         pair = (one, other)
         if pair not in self.shared:
-            self.shared[pair] = (self.bags[one] & self.bags[other]).total()
+            self.shared[pair] = sum((bags[one] & bags[other]).total() for bags in (self.bags, self.turned))
         return self.shared[pair]
 
     def contents(self, graph: ObjectGraph, number: int) -> int:
         """A number for what tensors are at or below a node but slots, whatever they are called."""
         kinds, slots = self.kinds, graph.slot_owner
-        specs = tuple(
-            sorted(
-                kinds.setdefault(graph.specs[key], len(kinds)) for key in graph.keys_below(number) if key not in slots
-            )
-        )
-        found = self.known.setdefault(specs, len(self.known))
+        specs = [graph.specs[key] for key in graph.keys_below(number) if key not in slots]
+        numbers = tuple(sorted(kinds.setdefault(spec, len(kinds)) for spec in specs))
+        found = self.known.setdefault(numbers, len(self.known))
         if found == len(self.bags):
             self.bags.append(Counter(specs))
+            self.turned.append(Counter(replace(spec, shape=tuple(sorted(spec.shape))) for spec in specs))
         return found
 
 
@@ -510,10 +510,16 @@ def aligned_items(
     left, right = ([signatures.of(graph, node) for node in nodes] for graph, nodes in ((source, olds), (target, news)))
     at = {label: number for number, label in enumerate(new_items)}
     labels, pairs = list(old_items), sure_pairs(left, right)
+    # What is unlike all of the other side may be one of those after all, and then the others stand elsewhere.
+    freely = with_changed_forms(((source, olds), (target, news)), (left, right))
+    pairs = sorted({*pairs}.intersection(sure_pairs(*freely))) if freely != [left, right] else pairs
     # What moved while something like it is where it was: either may be it, and so with all that is like them.
     twins = {left[i] for i, j in pairs if at.get(labels[i], j) != j and right[at[labels[i]]] == left[i]}
+    counts = Counter(left), Counter(right)
     for i, j in pairs:
-        if left[i] in twins:
+        # Where only an optimizer tells of variables, nobody knows how many of them came or went together.
+        is_single = counts[0][left[i]] == counts[1][left[i]] == 1
+        if left[i] in twins or not (is_single or source.has_named_path(olds[i])):
             continue
         name = old_names[i]
         if not (is_given(name) and name in new_names and new_names[j] != name):

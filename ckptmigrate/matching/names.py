@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
@@ -57,17 +57,29 @@ def is_given(name: Name) -> bool:
 
 
 def are_given(names: Collection[str]) -> bool:
-    """Whether people gave the names of several layers, as far as these tell one from the other.
+    """Whether people gave the names of several layers.
 
-    What Keras' own layers call those that they hold is nobody's. A class of one's own is counted as Keras counts
-    its: the first has no number.
+    What Keras' own layers call those that they hold is nobody's.
     """
     lasts = [next((part for part in reversed(name.split("/")) if part not in INNER), "") for name in names]
-    return not any(is_automatic(last) for last in lasts) and not any(
-        last != _stem(last) and f"{head}{_stem(last)}" in names
-        for name, last in zip(names, lasts, strict=True)
-        if (head := name.removesuffix(last)) != name
-    )
+    return not any(map(is_automatic, lasts))
+
+
+def counted_names(names: Iterable[str]) -> frozenset[str]:
+    """The names that differ in nothing but numbers that nobody gave.
+
+    Keras counts classes of one's own as it counts its: where there is a `tower` and a `tower_1`, both are nobody's.
+    """
+    split = [name.split("/") for name in dict.fromkeys(names)]
+    scopes = {tuple(segments[:end]) for segments in split for end in range(1, len(segments) + 1)}
+    plain: dict[tuple[str, ...], list[str]] = {}
+    for segments in split:
+        shared = tuple(
+            _stem(segment) if is_automatic(segment) or (*segments[:at], _stem(segment)) in scopes else segment
+            for at, segment in enumerate(segments)
+        )
+        plain.setdefault(shared, []).append("/".join(segments))
+    return frozenset(name for several in plain.values() if len(several) > 1 for name in several)
 
 
 def _stem(segment: str) -> str:

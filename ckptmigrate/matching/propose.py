@@ -17,9 +17,9 @@ from operator import mul
 
 from ckptmigrate.matching.balance import balanced_groups
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
-from ckptmigrate.matching.names import are_given, is_automatic
+from ckptmigrate.matching.names import are_given, counted_names, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
-from ckptmigrate.matching.units import List, Place, Shape, Unit
+from ckptmigrate.matching.units import List, Shape, Unit
 
 _MOST = 48
 """Gates with more candidates are settled by equal names or not at all: the best assignment is cubic."""
@@ -85,7 +85,10 @@ def pair_units(
         all(len(each.sources) == len(each.targets) for each in components)
         and sum(len(each.sources) for each in components) == len(sources) == len(targets)
     )  # fmt: skip
-    known = _Known(_dull(sources) | _dull(targets), repeated, is_complete)
+    nobodys = repeated.union(
+        *(counted_names(name for unit in units for name in unit.names) for units in (sources, targets))
+    )
+    known = _Known(_dull(sources) | _dull(targets), nobodys, is_complete)
     for candidates in components:
         found, left = _decide(candidates, known)
         pairs.extend(found)
@@ -101,12 +104,12 @@ class _Known:
 
     Attributes:
         dull: Words that tell nothing apart.
-        repeated: Names that several layers of a side have.
+        nobodys: Names of layers that are no identity: several of a side have them, or differ in a count alone.
         is_complete: Whether there are as many candidates on both sides everywhere.
     """
 
     dull: frozenset[str]
-    repeated: frozenset[str]
+    nobodys: frozenset[str]
     is_complete: bool
 
 
@@ -201,11 +204,11 @@ def _best_assignment(scores: Sequence[Sequence[float | None]]) -> tuple[dict[int
 
 def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | None]:
     is_alone = len(candidates.sources) == len(candidates.targets) == 1
-    judged = [_judged_alone(candidates, known)] if is_alone else list(_judged(candidates))
+    judged = [_judged_alone(candidates, known)] if is_alone else list(_judged(candidates, known))
     pairs: list[Pair] = []
     left: list[tuple[Unit, Unit]] = []
     for s, t, regret, evidence in judged:
-        blocks = _members(s, t, known.repeated)
+        blocks = _members(s, t, known.nobodys)
         is_clear = regret >= _CLEAR
         if blocks is None or not (is_clear or blocks.is_named or (len(judged) == 1 and regret > 0)):
             left.append((s, t))
@@ -238,11 +241,11 @@ def _judged_alone(candidates: _Candidates, known: _Known) -> _Judged:
     return s, t, _CLEAR if is_clear else _UNCLEAR, evidence
 
 
-def _judged(candidates: _Candidates) -> Iterator[_Judged]:
+def _judged(candidates: _Candidates, known: _Known) -> Iterator[_Judged]:
     """The pairs of the best assignments of those that are called alike."""
     groups = list(_called_alike(candidates))
     common = frozenset.intersection(*(unit.tokens for unit in (*candidates.sources, *candidates.targets)))
-    judged = [(each, len(alike.sources) == 1) for alike in groups for each in _assigned(alike)]
+    judged = [(each, len(alike.sources) == 1) for alike in groups for each in _assigned(alike, known)]
     # The order in which things are made counts where no name tells them apart.
     unnamed = [(s, t) for (s, t, _, _), is_alone in judged if not (is_alone and kinship(s, t) - common)]
     for (s, t, regret, evidence), _ in judged:
@@ -272,9 +275,9 @@ def _called_alike(candidates: _Candidates) -> Iterator[_Candidates]:
         )
 
 
-def _assigned(candidates: _Candidates) -> Iterator[_Judged]:
+def _assigned(candidates: _Candidates, known: _Known) -> Iterator[_Judged]:
     """The pairs of the best assignment."""
-    scores = _scores(candidates)
+    scores = _scores(candidates, known)
     chosen, total = _best_assignment(scores)
     found = [(candidates.sources[i], candidates.targets[j]) for i, j in chosen.items()]
     balanced = len(candidates.sources) == len(candidates.targets)
@@ -295,7 +298,7 @@ def _dull(units: Sequence[Unit]) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if 2 * count > len(units))
 
 
-def _scores(candidates: _Candidates) -> list[list[float | None]]:
+def _scores(candidates: _Candidates, known: _Known) -> list[list[float | None]]:
     """How many words two units share that not all candidates of a side have; None where shapes do not fit."""
     common = [
         frozenset.intersection(*(unit.tokens for unit in units)) if len(units) > 1 else frozenset[str]()
@@ -316,8 +319,9 @@ def _scores(candidates: _Candidates) -> list[list[float | None]]:
                 continue
             shared = (s.tokens & t.tokens) - dull
             score = sum(1 / max(counts[word]) for word in shared)
-            # Of two shapes that both can be had, the one that is there already is likelier.
-            score += 3.0 * _same_given_name(s, t)
+            # A number may have changed, but if it has not, that says something.
+            score += 0.5 * len(s.numbered & t.numbered)
+            score += 3.0 * (_same_given_name(s, t) and s.names[0] not in known.nobodys)
             row.append(score)
         table.append(row)
     return table
@@ -345,9 +349,11 @@ def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
 # The blocks of a unit.
 
 
-def _members(s: Unit, t: Unit, repeated: frozenset[str]) -> _Blocks | None:
+def _members(s: Unit, t: Unit, nobodys: frozenset[str]) -> _Blocks | None:
     """The target's unit with its members in the order of the source's; None if names and order contradict."""
-    by_name = by_given_names(s.names, t.names) if repeated.isdisjoint(s.names) else None
+    # What a class calls its variables says which class it is, and not which object.
+    are_objects = s.roles[0][0] != "" or not any("/" in name for name in s.names)
+    by_name = by_given_names(s.names, t.names) if are_objects and nobodys.isdisjoint(s.names) else None
     if by_name is not None:
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:
@@ -366,13 +372,18 @@ def _are_renumbered(s: Unit, t: Unit) -> bool:
 
     Who inserts one at one end and takes one out at the other may number the others anew, or not.
     """
-    old, new = ({_given_numbers(places) for places in unit.places} for unit in (s, t))
+    old, new = _given_numbers(s), _given_numbers(t)
     return old != new and {*map(len, old)} == {*map(len, new)} != {0}
 
 
-def _given_numbers(places: Sequence[Place]) -> tuple[int, ...]:
-    """The numbers in the attributes that lead to a layer: those that people gave, not a framework or a list."""
-    return tuple(number for (_, before, _), number in places if before.strip("_") and not before.endswith("-"))
+def _given_numbers(unit: Unit) -> set[tuple[int, ...]]:
+    """The numbers in attributes that tell blocks apart: those that people gave, not a framework or a list."""
+    numbers = [
+        tuple(number for (_, before, _), number in places if before.strip("_") and not before.endswith("-"))
+        for places in unit.places
+    ]
+    varying = [column for column in zip(*numbers, strict=True) if len({*column}) > 1]
+    return {*zip(*varying, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)

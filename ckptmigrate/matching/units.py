@@ -73,13 +73,22 @@ class Unit:
     is_numbered: bool
 
     @property
+    def numbered(self) -> frozenset[str]:
+        """The attributes that lead to it and have a number, as people give it; none of what is several blocks."""
+        if len(self.members) > 1:
+            return frozenset()
+        return frozenset(
+            label for label in (*self.holder, self.label) if label[-1:].isdigit() and label.strip("0123456789")
+        )
+
+    @property
     def gate(self) -> tuple[object, ...]:
         """What has to be equal for two units to be one another: blocks, roles, numbers of elements, dtypes.
 
         Of blocks within blocks some may be settled already, so how many there are is more than the counts.
         """
         return (
-            self.counts,
+            tuple(count for count in self.counts if count > 1),
             len(self.members),
             tuple((role if len(self.roles) > 1 else "", spec.dtype, spec.num_elements) for role, spec in self.roles),
         )
