@@ -270,7 +270,8 @@ def _undecidable(draft: Draft) -> dict[Weight, str]:
             if looks.count(look_of(item.origin)) > 1 and not _is_named(draft, item):
                 found.update(dict.fromkeys(weights_below(item), "position"))
     for thing, why in _unrecognized(draft):
-        found.update(dict.fromkeys([thing] if isinstance(thing, Weight) else weights_below(thing), why))
+        weights = [thing] if isinstance(thing, Weight) else weights_below(thing)
+        found.update((weight, why) for weight in weights if not _is_held_elsewhere(draft, weight))
     return found
 
 
@@ -346,7 +347,7 @@ def _unrecognized(draft: Draft) -> Iterator[tuple[Thing, str]]:
     renamed = [
         edge
         for edge in draft.opaque
-        if not all(_is_named(draft, t) or _is_wrapper(t) or _is_shared(draft, t) for t in edge.values())
+        if not all(_is_named(draft, thing) or _is_wrapper(thing) for thing in edge.values())
         and not _have_optimizers(draft, edge)
     ]
     before = [_looks(edge, _look_before, homes) for edge in renamed]
@@ -367,13 +368,18 @@ def _is_wrapper(thing: Thing) -> bool:
     return isinstance(thing, Part) and thing.origin is None and thing.carved is not None
 
 
-def _is_shared(draft: Draft, thing: Thing) -> bool:
-    """Whether it is a variable that is held elsewhere as well, under a name that it kept."""
-    if not isinstance(thing, Weight):
-        return False
-    holders = [part for _, _, part in parts_below(draft.target.root) if any(w is thing for w in part.children.values())]
-    opaque = [home for edge in draft.opaque for home, held in edge.items() if held is thing]
-    return len({*map(id, holders)}) > len(opaque)
+def _is_held_elsewhere(draft: Draft, weight: Weight) -> bool:
+    """Whether something holds a variable under a name that it kept: what else lost its name is no matter."""
+    opaque = {thing for edge in draft.opaque for thing in edge.values()}
+
+    def keeps(part: Part, seen: frozenset[Part]) -> bool:
+        return any(
+            child is weight if isinstance(child, Weight) else child not in seen and keeps(child, seen | {child})
+            for child in part.children.values()
+            if child not in opaque
+        )
+
+    return keeps(draft.target.root, frozenset())
 
 
 def _have_optimizers(draft: Draft, edge: Mapping[Part, Thing]) -> bool:

@@ -45,7 +45,8 @@ def _changed(examples: Mapping[int, tuple[ObjectGraph, int]]) -> Iterator[tuple[
     for several in builds.values():
         pairs = pairwise(several) if len(several) > _MOST else combinations(several, 2)
         for (one, shapes), (other, others) in pairs:
-            if len(several) > _MOST or all(map(may_become, shapes, others)):
+            # Vectors alone have nothing that stayed as it was.
+            if len(several) > _MOST or (all(map(may_become, shapes, others)) and max(map(len, shapes)) > 1):
                 yield one, other
 
 

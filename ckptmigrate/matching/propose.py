@@ -521,13 +521,21 @@ class _Called:
 
 def are_transposed(sources: Sequence[Unit], targets: Sequence[Unit]) -> bool:
     """Whether some matrix has its axes the other way round on the other side, as its name shows."""
-    turned = {(_known_as(unit), shape) for unit in sources for shape in _oblong(unit)}
-    return any((_known_as(unit), shape[::-1]) in turned for unit in targets for shape in _oblong(unit))
+    turned: dict[object, dict[Tokens, None]] = {}
+    for unit in sources:
+        for shape in _oblong(unit):
+            turned.setdefault((unit.own, shape), {})[_place_in_model(unit)] = None
+    return any(
+        place <= (ours := _place_in_model(unit)) or ours <= place
+        for unit in targets
+        for shape in _oblong(unit)
+        for place in islice(turned.get((unit.own, shape[::-1]), ()), _MOST)
+    )
 
 
-def _known_as(unit: Unit) -> object:
-    """What a layer is called within its model: that of the model itself is another matter."""
-    return unit.own, unit.place - tokens_of(unit.holder[:1])
+def _place_in_model(unit: Unit) -> Tokens:
+    """The words of what holds a layer within its model: what the model itself is called is another matter."""
+    return unit.place - tokens_of(unit.holder[:1])
 
 
 def _oblong(unit: Unit) -> Iterator[Shape]:
