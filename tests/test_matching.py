@@ -467,9 +467,9 @@ def test_equal_paths_with_equal_specs_are_exact():
 
 
 def test_an_equal_path_with_another_shape_is_open_on_both_sides():
-    found = match({"w": floats(2, 3)}, {"w": floats(3, 2)})
+    found = match({"w": floats(2, 3)}, {"w": floats(2, 4)})
     assert not found.steps
-    reason = "same path, other shape: float32[2, 3] (source), float32[3, 2] (target)"
+    reason = "same path, other shape: float32[2, 3] (source), float32[2, 4] (target)"
     assert [item.reason for item in (*found.unmatched_source, *found.unmatched_target)] == [reason, reason]
 
 
@@ -527,15 +527,6 @@ def test_attributes_that_people_number_are_asked_about_where_they_may_have_been_
         {"m": {"w1": floats(2), "w2": floats(3)}}, {"m": {"w1": floats(2), "w2": floats(3), "w3": floats(4)}}
     )
     assert {step.status for step in distinct.steps} == {"exact"}
-
-
-def test_a_square_matrix_is_proposed_where_others_were_transposed():
-    def tree(rows, columns):
-        return {"m": {"proj": {"kernel": floats(rows, columns)}, "gate": {"kernel": floats(3, 3)}}}
-
-    assert {step.status for step in match(tree(2, 4), tree(2, 4)).steps} == {"exact"}
-    (gate,) = match(tree(2, 4), tree(4, 2)).steps
-    assert (gate.status, path_of(gate.target)) == ("proposed", "m/gate/kernel")
 
 
 def test_a_question_about_one_layer_of_each_side_is_asked_and_no_order_is_made_of_it():

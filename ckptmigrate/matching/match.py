@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.claims import Claim, read_claims
+from ckptmigrate.matching.converted import take_converted
 from ckptmigrate.matching.draft import Draft, Grounds
 from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
 from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
@@ -19,9 +19,10 @@ from ckptmigrate.matching.propose import Pair, are_transposed, pair_units
 from ckptmigrate.matching.questions import finished_questions, proposals
 from ckptmigrate.matching.result import Drop, Matching, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
+from ckptmigrate.matching.squares import doubt_squares
 from ckptmigrate.matching.tied import doubt_tied
 from ckptmigrate.matching.units import Unit, read_units, repeated_names
-from ckptmigrate.ops import Fill, Reshape, Transpose
+from ckptmigrate.ops import Fill, Reshape
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
 
@@ -162,7 +163,8 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
     for group in opens:
         keys = _keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets)
         draft.ask(*keys, group.reason, of_units(draft.source, draft.target, group))
-    _doubt_squares(draft, are_turned=are_transposed(sources, targets))
+    take_converted(draft, sources, targets, pairs, repeated)
+    doubt_squares(draft, are_turned=are_transposed(sources, targets))
 
 
 def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:
@@ -172,54 +174,6 @@ def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:
     status: Status = "certain" if pair.is_certain else "proposed"
     draft.used.add(source)
     draft.steps[target] = Step(target, (source,), operations, status, pair.confidence, pair.evidence)
-
-
-def _doubt_squares(draft: Draft, *, are_turned: bool) -> None:
-    """Where other matrices were transposed, a square one may have been too, and its shape does not show it."""
-    free = {
-        draft.source.specs[key].shape
-        for key in draft.source.specs
-        if key not in draft.used and key not in draft.dropped and key not in draft.source.slot_owner
-    }
-    are_turned = are_turned or any(
-        spec.shape[::-1] in free and len({*spec.shape}) == len(spec.shape) == 2
-        for key, spec in draft.target.specs.items()
-        if key not in draft.steps and key not in draft.target.slot_owner
-    )
-    turned = _turned_by_rules(draft)
-    for key, step in draft.steps.items():
-        shape = draft.target.specs[key].shape
-        is_square = len(shape) == 2 and shape[0] == shape[1] > 1
-        is_doubtful = are_turned or (is_square and _leaf(draft.target, key) in turned)
-        if is_square and is_doubtful and step.status in ("exact", "certain") and not step.ops:
-            evidence = (*step.evidence, "other matrices were transposed; whether this one was, a square does not show")
-            draft.steps[key] = replace(step, status="proposed", confidence=0.5, evidence=evidence)
-
-
-def _turned_by_rules(draft: Draft) -> set[str]:
-    """The labels of matrices that rules transpose, each time that their shape shows it."""
-    turned = {
-        _leaf(draft.target, key)
-        for key, step in draft.steps.items()
-        if step.status == "rule" and any(isinstance(op, Transpose) for op in step.ops) and _is_matrix(draft, key)
-    }
-    if not turned:
-        return turned
-    return turned - {
-        _leaf(draft.target, key)
-        for key, step in draft.steps.items()
-        if step.sources and not any(isinstance(op, Transpose) for op in step.ops) and _is_matrix(draft, key)
-    }
-
-
-def _is_matrix(draft: Draft, key: Key) -> bool:
-    """Whether a target is a matrix whose shape shows that it was transposed; slots say it of their variables only."""
-    shape = draft.target.specs[key].shape
-    return len(shape) == 2 and shape[0] != shape[1] and key not in draft.target.slot_owner
-
-
-def _leaf(graph: ObjectGraph, key: Key) -> str:
-    return graph.say_key(key).rpartition("/")[2]
 
 
 def _keys_of(graph: ObjectGraph, units: Iterable[Unit]) -> list[Key]:

@@ -10,6 +10,7 @@ from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import of_keys
 from ckptmigrate.matching.result import Answers, Hypothesis, Lead, Question, Step
+from ckptmigrate.matching.slots import moved_slot
 from ckptmigrate.spec import Key
 
 _COUNTED = 10**100
@@ -73,11 +74,12 @@ class _Asked:
 
     def slots_of(self, lead: Lead) -> Iterator[Lead]:
         """What the slots of a variable would be made of."""
-        theirs = self.theirs.get(lead.sources[0], {}) if len(lead.sources) == 1 else {}
+        theirs = [self.theirs.get(key, {}) for key in lead.sources]
         for kind, target in self.ours.get(lead.target, {}).items():
-            if kind in theirs:
-                spec, wanted = self.draft.source.specs[theirs[kind]], self.draft.target.specs[target]
-                yield Lead(target, (theirs[kind],), () if spec == wanted else lead.ops)
+            if all(kind in slots for slots in theirs):
+                slot = moved_slot(self.draft, lead, kind, Lead(target, tuple(slots[kind] for slots in theirs)))
+                if slot is not None:
+                    yield slot
 
 
 def _slots(graph: ObjectGraph, is_open: Callable[[Key], bool]) -> _Slots:

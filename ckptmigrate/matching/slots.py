@@ -12,7 +12,7 @@ from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
 from ckptmigrate.graph.slot_links import variables_in_order
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import of_order
-from ckptmigrate.matching.result import Answers, Drop, Step
+from ckptmigrate.matching.result import Answers, Drop, Lead, Step
 from ckptmigrate.ops import (
     Add,
     Average,
@@ -28,7 +28,7 @@ from ckptmigrate.ops import (
     Vocab,
     infer_chain,
 )
-from ckptmigrate.spec import Key
+from ckptmigrate.spec import Key, TensorSpec
 
 _ORDER_CONFIDENCE = 0.9
 _ORDER_EVIDENCE = (
@@ -244,27 +244,15 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
     if target in draft.steps or any(key in draft.dropped or (key in draft.used and not copied) for key in sources):
         return
     wanted = draft.target.specs[target]
-    specs = tuple(draft.source.specs[key] for key in sources)
-    moves = _moves(step.ops, ours.kind)
     evidence = f"slot `{ours.kind}` of `{draft.target.say_key(step.target)}` follows it"
-    reason = ""
-    if any(spec.shape != draft.source.specs[key].shape for spec, key in zip(specs, step.sources, strict=True)):
-        # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
-        if moves and any(spec.shape for spec in specs):
-            why = f"it has a shape of its own, {specs[0]}, and the operations do not speak of it"
-            _start_anew(draft, sources, ours, step, why, doubt=doubt)
-            return
-        moves = ()
-    with contextlib.suppress(OperationError):
-        specs = infer_chain(moves, specs)
-    if len(specs) == 1 and specs[0].shape == wanted.shape and specs[0].dtype != wanted.dtype:
-        # Before what is filled with the target's values, which have the target's dtype.
-        at = len(moves) - isinstance(moves[-1] if moves else None, Resize | Vocab)
-        moves, specs = (*moves[:at], Cast(wanted.dtype), *moves[at:]), (wanted,)
+    moves, specs = _fitting(draft, Lead(step.target, step.sources, step.ops), ours.kind, Lead(target, sources))
+    if moves is None:
+        why = f"it has a shape of its own, {specs[0]}, and the operations do not speak of it"
+        _start_anew(draft, sources, ours, step, why, doubt=doubt)
+        return
     if specs != (wanted,):
         got = ", ".join(map(str, specs))
-        reason = reason or f"slot `{ours.kind}` has another shape: {got} (source), {wanted} (target)"
-    if reason:
+        reason = f"slot `{ours.kind}` has another shape: {got} (source), {wanted} (target)"
         draft.target_reasons[target] = reason
         draft.source_reasons.update(dict.fromkeys(sources, reason))
         return
@@ -274,6 +262,43 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
         draft.steps[target] = Step(target, sources, moves, "proposed", confidence, (evidence, doubt))
     else:
         draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,))
+
+
+def moved_slot(draft: Draft, lead: Lead, kind: str, slot: Lead) -> Lead | None:
+    """What a slot is made of, with its operations, where its variable is made of what `lead` says.
+
+    Args:
+        draft: What is known.
+        lead: The variable's.
+        kind: What the slot holds of it.
+        slot: The slot, and those of the variables that the variable would be made of.
+
+    Returns:
+        The slot's lead; None where nothing is known of what becomes of its values.
+    """
+    moves, specs = _fitting(draft, lead, kind, slot)
+    if moves is None or specs != (draft.target.specs[slot.target],) or _unknown_moments(lead.ops, kind):
+        return None
+    return replace(slot, ops=moves)
+
+
+def _fitting(draft: Draft, lead: Lead, kind: str, slot: Lead) -> tuple[tuple[Op, ...] | None, Sequence[TensorSpec]]:
+    """The operations that a slot goes through and what they lead to; None of them if they do not speak of it."""
+    wanted = draft.target.specs[slot.target]
+    specs = tuple(draft.source.specs[key] for key in slot.sources)
+    moves = _moves(lead.ops, kind)
+    if any(spec.shape != draft.source.specs[key].shape for spec, key in zip(specs, lead.sources, strict=True)):
+        # Adafactor's rows and columns: what a transpose makes of them is not what it makes of the variable.
+        if moves and any(spec.shape for spec in specs):
+            return None, specs
+        moves = ()
+    with contextlib.suppress(OperationError):
+        specs = infer_chain(moves, specs)
+    if len(specs) == 1 and specs[0].shape == wanted.shape and specs[0].dtype != wanted.dtype:
+        # Before what is filled with the target's values, which have the target's dtype.
+        at = len(moves) - isinstance(moves[-1] if moves else None, Resize | Vocab)
+        moves, specs = (*moves[:at], Cast(wanted.dtype), *moves[at:]), (wanted,)
+    return moves, specs
 
 
 def _unknown_moments(operations: Sequence[Op], kind: str) -> str:
