@@ -23,6 +23,7 @@ from ckptmigrate.errors import CkptMigrateError, OperationError, PlanError, rais
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.matching import (
     Answers,
+    Contents,
     Drop,
     Hypothesis,
     Lead,
@@ -248,7 +249,8 @@ def plan_bundles(
         RuleError: A rule does not fit; `Problems` if several do not.
         GraphError: A bundle's object graph is damaged.
     """
-    matching = match_graphs(ObjectGraph.from_bundle(source), ObjectGraph.from_bundle(target), rulebook)
+    graphs = ObjectGraph.from_bundle(source), ObjectGraph.from_bundle(target)
+    matching = match_graphs(*graphs, rulebook, Contents.of(source, target))
     return make_plan(
         Endpoint.of(source),
         Endpoint.of(target, factory),

@@ -82,7 +82,7 @@ def plan(
     With --interactive, Ctrl-D or `quit` ends the questions, and the plan is written with what is open;
     Ctrl-C ends without a plan. Either way what was answered is kept.
     """
-    from ckptmigrate.matching import Matching, match_graphs
+    from ckptmigrate.matching import Contents, Matching, match_graphs
     from ckptmigrate.plan import Endpoint, make_plan
     from ckptmigrate.rules import Rulebook, read_rulebooks
 
@@ -105,14 +105,13 @@ def plan(
         if out is not None and end.factory:
             refuse_to_replace_bundle(end.prefix, theirs)
         source_graph, target_graph = read_graph(theirs), read_graph(ours)
-
+        contents = Contents.of(theirs, ours)
         told: set[str] = set()
 
         def match(answered: Rulebook) -> Matching:
             stated = (*rulebook, *answered)
-            return match_graphs(
-                source_graph, target_graph, (*stated, *pack_rules(packs, source_graph, target_graph, stated, told))
-            )
+            fitted = pack_rules(packs, source_graph, target_graph, stated, told)
+            return match_graphs(source_graph, target_graph, (*stated, *fitted), contents)
 
         if answers is None:
             matching = match(())

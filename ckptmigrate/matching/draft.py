@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.contents import Contents
 from ckptmigrate.matching.result import Answers, Drop, Question, Status, Step
 from ckptmigrate.spec import Key, fits
 
@@ -38,6 +39,8 @@ class Draft:
         proposed: The target's keys that were proposed together, one group after the other.
         source_apart: The source's keys of what is known to be something and does not fit: for rules to lead.
         target_apart: The same of the target.
+        contents: The checksums of both sides' values, if they are known, and trained ones.
+        proven: The target's keys that equal bytes decided.
     """
 
     source: ObjectGraph
@@ -54,11 +57,17 @@ class Draft:
     proposed: list[tuple[Key, ...]] = field(default_factory=list)
     source_apart: set[Key] = field(default_factory=set)
     target_apart: set[Key] = field(default_factory=set)
+    contents: Contents | None = None
+    proven: set[Key] = field(default_factory=set)
 
     def step_of(self, number: int | None) -> Step | None:
         """The step that makes a target variable, by its node, if there is one."""
         key = None if number is None else self.target.nodes[number].tensors.get(VARIABLE_ROLE)
         return None if key is None else self.steps.get(key)
+
+    def differ(self, source_key: Key, target_key: Key) -> bool:
+        """Whether both sides hold the same trained values elsewhere, and not here."""
+        return self.contents is not None and self.contents.differ(source_key, target_key)
 
     def equal(self, source_key: Key, target_key: Key, evidence: str) -> None:
         """Take a pair as exact if both are free and their specs are equal."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.claims import Claim, read_claims
+from ckptmigrate.matching.contents import Contents
 from ckptmigrate.matching.converted import take_converted
 from ckptmigrate.matching.draft import Draft, Grounds
 from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
@@ -15,6 +17,7 @@ from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
 from ckptmigrate.matching.hypotheses import of_apart, of_tied, of_units
 from ckptmigrate.matching.list_hypotheses import of_list
 from ckptmigrate.matching.parts import are_cut_otherwise, take_pieces
+from ckptmigrate.matching.proof import take_contents
 from ckptmigrate.matching.propose import Pair, are_transposed, pair_units
 from ckptmigrate.matching.questions import finished_questions, proposals
 from ckptmigrate.matching.result import Drop, Matching, Status, Step, Unmatched
@@ -27,13 +30,16 @@ from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
 
 
-def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = ()) -> Matching:
+def match_graphs(
+    source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = (), contents: Contents | None = None
+) -> Matching:
     """Say for every tensor of both sides where it goes or comes from, or that it is open.
 
     Args:
         source: The graph of the checkpoint that values are taken from.
         target: The graph of the new model's checkpoint.
         rulebook: Rules, all of which apply at once: none sees the result of another.
+        contents: The checksums of the values of both, where they are known: equal ones can be proof.
 
     Returns:
         Steps by rules and by what is exact, questions where positions are doubtful, and the rest.
@@ -52,6 +58,8 @@ def match_graphs(source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = 
         if are_cut_otherwise(source, s, target, t):
             evidence = f"rules lead from `{source.say(s)}` to `{target.say(t)}`"
             take_pieces(draft, source.pieces(s), target.pieces(t), Grounds("rule", 1.0, evidence))
+    if contents is not None:
+        take_contents(draft, contents)
     if source.kind == target.kind:
         exact = _take_exact(draft)
         _take_aligned(draft, exact)
@@ -122,13 +130,23 @@ def _take_aligned(draft: Draft, exact: ExactPairs) -> None:
         for pair in aligned_items(draft.source, draft.target, doubt, signatures):
             where = f"`{draft.source.say(pair[0])}` and `{draft.target.say(pair[1])}`"
             evidence = f"every best alignment of the two lists pairs {where}"
-            for s, t in _walk_alike(draft, *pair):
+            alike = list(_walk_alike(draft, *pair))
+            if any(draft.differ(*keys) for s, t in alike for keys in _keys_of_both(draft, s, t)):
+                continue
+            for s, t in alike:
                 draft.objects.setdefault(t, s)
-                for role, source_key in draft.source.nodes[s].tensors.items():
-                    target_key = draft.target.nodes[t].tensors.get(role)
-                    if target_key is not None and target_key not in draft.steps and source_key not in draft.used:
+                for source_key, target_key in _keys_of_both(draft, s, t):
+                    if target_key not in draft.steps and source_key not in draft.used:
                         draft.used.add(source_key)
                         draft.steps[target_key] = Step(target_key, (source_key,), (), "certain", 1.0, (evidence,))
+
+
+def _keys_of_both(draft: Draft, s: int, t: int) -> Iterator[tuple[Key, Key]]:
+    """The tensors that two nodes have in the same role."""
+    for role, source_key in draft.source.nodes[s].tensors.items():
+        target_key = draft.target.nodes[t].tensors.get(role)
+        if target_key is not None:
+            yield source_key, target_key
 
 
 def _walk_alike(draft: Draft, s: int, t: int) -> Iterator[tuple[int, int]]:
@@ -154,10 +172,9 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         for graph, keys in zip((draft.source, draft.target), settled, strict=True)
     )
     pairs, opens = pair_units(sources, targets, repeated)
-    for pair in pairs:
-        for olds, news in zip(pair.source.members, pair.target.members, strict=True):
-            for s, t in zip(olds, news, strict=True):
-                _take_pair(draft, s, t, pair)
+    for pair in (_compared(draft, pair) for pair in pairs):
+        for s, t in pair.nodes():
+            _take_pair(draft, s, t, pair)
         if not pair.is_certain:
             draft.proposed.append(tuple(_keys_of(draft.target, [pair.target])))
     for group in opens:
@@ -165,6 +182,15 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         draft.ask(*keys, group.reason, of_units(draft.source, draft.target, group))
     take_converted(draft, sources, targets, pairs, repeated)
     doubt_squares(draft, are_turned=are_transposed(sources, targets))
+
+
+def _compared(draft: Draft, pair: Pair) -> Pair:
+    """A pair that is not certain if its bytes differ, where those of others are equal."""
+    keys = (both for s, t in pair.nodes() for both in _keys_of_both(draft, s, t))
+    if not pair.is_certain or not any(draft.differ(*both) for both in keys):
+        return pair
+    evidence = "but its values differ, where both sides have equal ones elsewhere: one may have gone, and another come"
+    return replace(pair, is_certain=False, evidence=(*pair.evidence, evidence))
 
 
 def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:

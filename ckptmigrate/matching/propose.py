@@ -54,6 +54,11 @@ class Pair:
     def confidence(self) -> float:
         return 1.0 if self.is_certain else 0.7
 
+    def nodes(self) -> Iterator[tuple[int, int]]:
+        """The variables of both, each with its twin."""
+        for olds, news in zip(self.source.members, self.target.members, strict=True):
+            yield from zip(olds, news, strict=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Open:

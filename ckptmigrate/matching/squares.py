@@ -41,7 +41,7 @@ def doubt_squares(draft: Draft, *, are_turned: bool) -> None:
     for key in matrices:
         step, leaf = draft.steps[key], _leaf(draft.target, key)
         is_square = draft.target.specs[key].shape[0] == draft.target.specs[key].shape[1] > 1
-        if not is_square or step.ops or step.status not in ("exact", "certain", "proposed"):
+        if not is_square or step.ops or key in draft.proven or step.status not in ("exact", "certain", "proposed"):
             continue
         if leaf in by_rules or (are_turned and not kept):
             if step.status == "proposed":

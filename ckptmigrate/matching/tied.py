@@ -21,6 +21,8 @@ def doubt_tied(draft: Draft) -> None:
     old, new = _holders(draft.source), _holders(draft.target)
     for key, step in list(draft.steps.items()):
         others = left.get(draft.target.specs[key])
+        if key in draft.proven:
+            continue
         if not others or step.status not in ("exact", "certain") or step.ops or len(step.sources) != 1:
             continue
         s, t = draft.source.node_of.get(step.sources[0]), draft.target.node_of.get(key)

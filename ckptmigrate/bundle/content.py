@@ -1,0 +1,275 @@
+"""What checksums say of values that are not read: whether two tensors have the same, and whether they are all one.
+
+The CRC32C of bytes is a linear function of their bits, but for a constant. So that of two pieces is known from
+theirs, and where one element is repeated, the element can be had back from the checksum: nothing has to be read.
+
+Source: Sarwate, "Computation of cyclic redundancy checks via table look-up", CACM 31 (1988); ``crc32_combine`` of
+zlib computes the same for another polynomial.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+from ckptmigrate.bundle.checksum import extend_crc, unmask_crc
+from ckptmigrate.bundle.reader import Bundle
+from ckptmigrate.bundle.slices import slice_box
+from ckptmigrate.spec import DType, Key, TensorSpec
+
+_POLYNOMIAL = 0x82F63B78
+"""Castagnoli's, its bits reversed. Source: RFC 3720, appendix B.4."""
+
+_Matrix = tuple[int, ...]
+"""A linear map of bits to 32 bits: the image of each bit."""
+
+_WHOLE = 1 << 16
+"""Whole numbers up to this size are plain: what people fill a variable with to know it again."""
+
+_PRIORS = tuple(-math.log(1 / prior - 1) for prior in (0.01, 0.05, 0.1))
+"""Biases of a detector's classes: the logit of how often one is seen.
+
+Source: Lin et al., "Focal loss for dense object detection", section 4.1.
+"""
+
+_WORD = DType.FLOAT32, DType.INT32, DType.UINT32, DType.QINT32
+_DOUBLE = DType.FLOAT64, DType.INT64, DType.UINT64
+
+
+def content_crcs(bundle: Bundle) -> dict[Key, int]:
+    """The CRC32C of each tensor's values, not masked: equal values have equal ones, however they are stored.
+
+    Strings and variants are not in it, because their checksums are over more than their bytes; and of partitioned
+    tensors only those that are cut along their first axis, so that their slices stand one behind the other.
+    """
+    found: dict[Key, int] = {}
+    for key, entry in bundle.entries.items():
+        if entry.spec.size_bytes is None:
+            continue
+        if not entry.slices:
+            found[key] = unmask_crc(entry.crc32c)
+            continue
+        boxes = sorted((slice_box(piece, entry.spec.shape), piece) for piece in entry.slices)
+        ends = [box[0] for box, _ in boxes if box[1:] == tuple((0, size) for size in entry.spec.shape[1:])]
+        is_row = len(ends) == len(boxes) and all(one[1] == other[0] for one, other in pairwise(ends))
+        if is_row and (ends[0][0], ends[-1][1]) == (0, entry.spec.shape[0]):
+            pieces = [bundle.slice_entries[key, piece] for _, piece in boxes]
+            found[key] = 0
+            for piece in pieces:
+                found[key] = join_crcs(found[key], unmask_crc(piece.crc32c), piece.size_bytes)
+    return found
+
+
+def join_crcs(left: int, right: int, right_bytes: int) -> int:
+    """The CRC32C of two pieces, one behind the other.
+
+    Args:
+        left: That of the first, not masked.
+        right: That of the second.
+        right_bytes: The size of the second.
+    """
+    return _image(_behind(right_bytes), left) ^ right
+
+
+def is_plain(spec: TensorSpec, crc: int) -> bool:
+    """Whether a tensor may hold what an initializer gives without chance: one plain number, or an LSTM's bias.
+
+    A number is plain if it is whole and small, or has no more than three digits (of float64, one digit); of types of
+    two bytes or less each number is. One in ten thousand tensors of other values is taken for plain.
+
+    Args:
+        spec: The tensor's dtype and shape; a dtype of fixed size.
+        crc: The CRC32C of its values, not masked.
+    """
+    count = spec.num_elements
+    itemsize = spec.dtype.itemsize_bytes or 0
+    if not count:
+        return True
+    if spec.dtype in _DOUBLE:
+        words = _repeated(8, count, _half(spec.dtype), crc)
+        plain = any(_is_plain_number(_double(spec.dtype, word), spec.dtype) for word in words)
+        plain = plain or crc in _plain_doubles(spec.dtype, count)
+    elif spec.dtype in _WORD:
+        words = _repeated(4, count, (0, 32), crc)
+        plain = any(_is_plain_number(_single(spec.dtype, word), spec.dtype) for word in words)
+    elif itemsize <= 2:
+        plain = any(True for _ in _repeated(itemsize, count, (0, 8 * itemsize), crc))
+    else:
+        plain = False
+    return plain or crc in _lstm_biases(spec)
+
+
+# Numbers.
+
+
+def _is_plain_number(value: float, dtype: DType) -> bool:
+    if not math.isfinite(value):
+        return math.isinf(value)
+    if value == int(value) and abs(value) <= _WHOLE:
+        return True
+    plain = (float(f"{value:.3g}"), *_PRIORS)
+    return 1e-12 < abs(value) < 1e12 and value in (map(_rounded, plain) if dtype is DType.FLOAT32 else plain)
+
+
+def _rounded(value: float) -> float:
+    """A number as float32 has it."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def _single(dtype: DType, word: int) -> float:
+    code = "<f" if dtype is DType.FLOAT32 else "<I" if dtype is DType.UINT32 else "<i"
+    return float(struct.unpack(code, word.to_bytes(4, "little"))[0])
+
+
+def _half(dtype: DType) -> tuple[int, int]:
+    """The bits of eight bytes that are not zero in a plain number, first and end."""
+    return (32, 64) if dtype is DType.FLOAT64 else (0, 32)
+
+
+def _double(dtype: DType, word: int) -> float:
+    return float(struct.unpack("<d", (word << 32).to_bytes(8, "little"))[0]) if dtype is DType.FLOAT64 else float(word)
+
+
+@lru_cache(maxsize=4096)
+def _plain_doubles(dtype: DType, count: int) -> frozenset[int]:
+    """The checksums of plain numbers whose bits are in both halves of their eight bytes."""
+    if dtype is not DType.FLOAT64:
+        return frozenset(_crc_of(number.to_bytes(8, "little", signed=True), count) for number in range(-128, 0))
+    decimals = (digit * 10.0**power for digit in (1, 2, 3, 5, 25) for power in range(-9, 0))
+    values = (sign * value for value in (*decimals, *_PRIORS) for sign in (1, -1))
+    return frozenset(_crc_of(struct.pack("<d", value), count) for value in values)
+
+
+@lru_cache(maxsize=4096)
+def _lstm_biases(spec: TensorSpec) -> frozenset[int]:
+    """The checksums of an LSTM's biases with a forget gate of ones: Keras' and, twice as long, cuDNN's.
+
+    Source: ``unit_forget_bias`` in keras/src/layers/rnn/lstm.py and tf_keras/layers/rnn/cudnn_lstm.py.
+    """
+    one = {DType.FLOAT32: 1.0, DType.FLOAT64: 1.0}.get(spec.dtype)
+    if one is None or len(spec.shape) != 1:
+        return frozenset()
+    element = struct.pack("<f" if spec.dtype is DType.FLOAT32 else "<d", one)
+    zero = bytes(len(element))
+    found = set()
+    for gates, forget in ((4, 1), (8, 5), (8, 1)):
+        if spec.shape[0] % gates == 0:
+            units = spec.shape[0] // gates
+            crc = 0
+            for part, size in ((zero, forget * units), (element, units), (zero, (gates - forget - 1) * units)):
+                crc = join_crcs(crc, _crc_of(part, size), len(part) * size)
+            found.add(crc)
+    return frozenset(found)
+
+
+# Bits. A number stands for a vector of bits, the lowest first.
+
+
+def _image(matrix: Sequence[int], bits: int) -> int:
+    found = 0
+    while bits:
+        low = bits & -bits
+        found ^= matrix[low.bit_length() - 1]
+        bits ^= low
+    return found
+
+
+def _after(later: Sequence[int], earlier: Sequence[int]) -> _Matrix:
+    return tuple(_image(later, bits) for bits in earlier)
+
+
+_ONE_BIT: _Matrix = (_POLYNOMIAL, *(1 << bit for bit in range(31)))
+"""What one zero bit behind does to a checksum."""
+
+_IDENTITY: _Matrix = tuple(1 << bit for bit in range(32))
+
+
+@lru_cache(maxsize=256)
+def _behind_power(power: int) -> _Matrix:
+    """What so many zero bytes behind do to a checksum: two to the power of a number."""
+    if power:
+        half = _behind_power(power - 1)
+        return _after(half, half)
+    matrix = _ONE_BIT
+    for _ in range(3):
+        matrix = _after(matrix, matrix)
+    return matrix
+
+
+@lru_cache(maxsize=4096)
+def _behind(size_bytes: int) -> _Matrix:
+    matrix = _IDENTITY
+    for power in range(size_bytes.bit_length()):
+        if size_bytes >> power & 1:
+            matrix = _after(_behind_power(power), matrix)
+    return matrix
+
+
+@lru_cache(maxsize=256)
+def _repeated_power(itemsize: int, power: int) -> _Matrix:
+    """What each bit of an element adds to the checksum of two to the power of a number of them."""
+    if not power:
+        zero = extend_crc(0, bytes(itemsize))
+        return tuple(extend_crc(0, (1 << bit).to_bytes(itemsize, "little")) ^ zero for bit in range(8 * itemsize))
+    half = _repeated_power(itemsize, power - 1)
+    behind = _behind((1 << power - 1) * itemsize)
+    return tuple(_image(behind, bits) ^ bits for bits in half)
+
+
+@lru_cache(maxsize=4096)
+def _repetition(itemsize: int, count: int) -> tuple[_Matrix, int]:
+    """What each bit of an element adds to the checksum of so many of them, and the checksum of as many zeros."""
+    matrix: _Matrix = (0,) * (8 * itemsize)
+    for power in range(count.bit_length()):
+        if count >> power & 1:
+            behind = _behind((1 << power) * itemsize)
+            more = _repeated_power(itemsize, power)
+            matrix = tuple(_image(behind, bits) ^ other for bits, other in zip(matrix, more, strict=True))
+    # That of nothing, with so many zero bytes behind it; a checksum starts with all bits set, and ends inverted.
+    return matrix, _image(_behind(count * itemsize), 0xFFFFFFFF) ^ 0xFFFFFFFF
+
+
+def _crc_of(element: bytes, count: int) -> int:
+    """The checksum of an element, repeated."""
+    matrix, zeros = _repetition(len(element), count)
+    return _image(matrix, int.from_bytes(element, "little")) ^ zeros
+
+
+@lru_cache(maxsize=4096)
+def _solved(itemsize: int, count: int, bits: tuple[int, int]) -> tuple[dict[int, tuple[int, int]], tuple[int, ...]]:
+    """A basis of the checksums of one element repeated: by its highest bit, each with the element; and the kernel."""
+    matrix, _ = _repetition(itemsize, count)
+    basis: dict[int, tuple[int, int]] = {}
+    kernel: list[int] = []
+    for bit, image in enumerate(matrix[slice(*bits)]):
+        left, element = image, 1 << bit
+        while left and left.bit_length() in basis:
+            other, added = basis[left.bit_length()]
+            left, element = left ^ other, element ^ added
+        if left:
+            basis[left.bit_length()] = left, element
+        else:
+            kernel.append(element)
+    return basis, tuple(kernel)
+
+
+def _repeated(itemsize: int, count: int, bits: tuple[int, int], crc: int) -> Iterator[int]:
+    """The elements that have a checksum if they are repeated: those with no other bits than these, from the first on.
+
+    There are few: none for most checksums of short elements, one or two for those of four bytes.
+    """
+    _, zeros = _repetition(itemsize, count)
+    basis, kernel = _solved(itemsize, count, bits)
+    left, element = crc ^ zeros, 0
+    while left:
+        if left.bit_length() not in basis:
+            return
+        other, added = basis[left.bit_length()]
+        left, element = left ^ other, element ^ added
+    found = [element]
+    for more in kernel[:4]:
+        found += [one ^ more for one in found]
+    yield from found
