@@ -91,3 +91,52 @@ def test_slots_in_a_tree_of_names_are_no_part_of_what_is_aligned():
     more = {Key("layers/3/kernel"): spec_of(floats(5))}
     matching = match_graphs(ObjectGraph.from_names(kernels | slots), ObjectGraph.from_names(kernels | more))
     assert {step.target: step.sources for step in matching.steps} == {key: (key,) for key in kernels}
+
+
+def separable(names, holder, label, start=0):
+    return {
+        label.format(at): {
+            "depthwise_kernel": Var(
+                floats(3, 3, 2, 1, start=start + at), f"{holder.format(at)}{name}/depthwise_kernel"
+            ),
+            "pointwise_kernel": Var(
+                floats(1, 1, 2, 9, start=start + at), f"{holder.format(at)}{name}/pointwise_kernel"
+            ),
+        }
+        for at, name in enumerate(names)
+    }
+
+
+def test_a_name_that_begins_with_what_holds_the_layer_on_one_side_only_is_the_same_name():
+    # The numbers of the holders and the layers' own would stand in another order, the names do not.
+    names = ["conv_1_right1", "conv_2_right1", "conv_1_right2", "conv_2_right2"]
+    old = {"model": separable(names, "", "layer_with_weights-{}")}
+    new = {"model": {"_operations": separable(names, "stem/block_{}/", "{}")}}
+    found = statuses(match(old, new))
+    assert found == {
+        f"model/_operations/{at}/{kernel}": (f"model/layer_with_weights-{at}/{kernel}", "certain")
+        for at in range(4)
+        for kernel in ("depthwise_kernel", "pointwise_kernel")
+    }
+
+
+def test_equal_names_in_other_objects_are_not_the_same_names():
+    old = {"model": {f"a{at}": separable([name], "left/", "b{}") for at, name in enumerate(("x", "y"))}}
+    new = {"model": {f"c{at}": separable([name], "right/", "d{}") for at, name in enumerate(("y", "x"))}}
+    assert not any(status == "certain" for _, status in statuses(match(old, new)).values())
+
+
+def test_a_layer_named_on_one_side_only_is_what_stands_in_its_place_where_most_of_the_list_is_known():
+    def model(label, own, names):
+        return {label.format(at): {own: Var(floats(3, at + 1), f"{name}/kernel")} for at, name in enumerate(names)}
+
+    named = ["stem", "middle", "deep", "last"]
+    old = {"model": model("layer_with_weights-{}", "kernel", ["Conv", *named])}
+    new = {"model": {"_operations": model("{}", "_kernel", ["first", *named])}}
+    found = statuses(match(old, new))
+    assert found == {
+        f"model/_operations/{at}/_kernel": (f"model/layer_with_weights-{at}/kernel", "certain") for at in range(5)
+    }
+    few = {"model": model("layer_with_weights-{}", "kernel", ["Conv", "Conv_1", "stem"])}
+    other = {"model": {"_operations": model("{}", "_kernel", ["first", "second", "stem"])}}
+    assert [status for _, status in statuses(match(few, other)).values()] == ["proposed", "proposed", "certain"]

@@ -399,11 +399,28 @@ class _Blocks:
 
 
 def by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | None:
-    """Which member has the name of each, where all names are different, the same on both sides, and given."""
+    """Which member has the name of each, where all names are different, the same on both sides, and given.
+
+    On one of the sides the names may begin with what holds the layers, which is nothing on the other.
+    """
+    olds, news = _without_holders(olds, news), _without_holders(news, olds)
     if "" in olds or len({*olds}) != len(olds) or {*olds} != {*news} or not are_given(olds):
         return None
     at = {name: number for number, name in enumerate(news)}
     return [at[name] for name in olds]
+
+
+def _without_holders(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Names that end as one of the others, which is whole, does: that."""
+    wholes = {*others}
+    return [next((end for end in _ends(name) if end in wholes), name) for name in names]
+
+
+def _ends(name: str) -> Iterator[str]:
+    """A name, and what is left of it without what is before one of its ``/``."""
+    while name:
+        yield name
+        name = name.partition("/")[2]
 
 
 def _reordered(unit: Unit, order: Sequence[int]) -> Unit:
@@ -563,19 +580,27 @@ def _by_lists(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[
     lengths = [_lengths(units) for units in (sources, targets)]
     crossed: set[int] = set()
     agreed: set[int] = set()
+    known: set[int] = set()
     for (source_list, target_list), places in of_lists.items():
         across = set(_crossing(sorted(places)))
         crossed |= across
         twins = {(i, j) for i, j, _ in places}
         if not across and len(twins) == lengths[0][source_list] == lengths[1][target_list] > 1:
             agreed.update(at for _, _, at in places)
-    return [_judged_by_lists(pair, at in agreed, at in crossed) for at, pair in enumerate(pairs)]
+            if sum(pairs[at].is_certain for _, _, at in places) >= _MOST_OF_A_LIST * len(places):
+                known.update(at for _, _, at in places)
+    return [_judged_by_lists(pair, at in agreed, at in crossed, at in known) for at, pair in enumerate(pairs)]
 
 
-def _judged_by_lists(pair: Pair, is_agreed: bool, is_crossed: bool) -> Pair:  # noqa: FBT001
+_MOST_OF_A_LIST = 0.8
+"""Where so many items of a list are known, one that has a name on one side only is what stands in its place."""
+
+
+def _judged_by_lists(pair: Pair, is_agreed: bool, is_crossed: bool, is_known: bool) -> Pair:  # noqa: FBT001
     if is_crossed and not pair.is_named:
         return replace(pair, is_certain=False, evidence=(*pair.evidence, "its list changed order"))
-    if is_agreed and not pair.is_certain and pair.is_alone and are_kin(pair.source, pair.target):
+    is_kin = are_kin(pair.source, pair.target) or (is_known and not (pair.source.own and pair.target.own))
+    if is_agreed and not pair.is_certain and pair.is_alone and is_kin:
         return replace(pair, is_certain=True, evidence=(*pair.evidence, "all items of its list agree, in their order"))
     return pair
 

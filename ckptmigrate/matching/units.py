@@ -28,7 +28,8 @@ Place = tuple[List, int]
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
 
 _ROLES = {
-    **dict.fromkeys(("kernel", "w", "weight", "weights", "depthwise_kernel", "pointwise_kernel"), "kernel"),
+    **dict.fromkeys(("kernel", "w", "weight", "weights", "depthwise_kernel"), "kernel"),
+    "pointwise_kernel": "pointwise",  # a separable convolution has both
     **dict.fromkeys(("embedding", "embeddings", "table", "lookup_table"), "kernel"),
     **dict.fromkeys(("recurrent_kernel", "recurrent"), "recurrent"),
     **dict.fromkeys(("bias", "b"), "offset"),
