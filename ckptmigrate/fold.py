@@ -68,9 +68,9 @@ def _blocks(rows: Sequence[tuple[str, ...]], numbered: int) -> list[list[int]]:
     if len(rows) == 1 or _is_product([_numbers(row, numbered) for row in rows]):
         return [list(range(len(rows)))]
     # Not all at once: those with one first number together, then what is left alone.
-    by_first: dict[int, list[int]] = {}
+    by_first: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
-        by_first.setdefault(_numbers(row, numbered)[0], []).append(index)
+        by_first.setdefault(_numbers(row, numbered)[:1], []).append(index)
     blocks: list[list[int]] = []
     for block in by_first.values():
         if len(by_first) > 1 and len(block) > 1 and _is_product([_numbers(rows[index], numbered) for index in block]):

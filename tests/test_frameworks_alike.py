@@ -3,6 +3,7 @@
 from builders import Var, floats, graph_of, key_of, spec_of
 
 from ckptmigrate import ObjectGraph, match_graphs
+from ckptmigrate.fold import fold
 from ckptmigrate.matching.balance import balanced_groups
 from ckptmigrate.spec import Key
 
@@ -140,3 +141,7 @@ def test_a_layer_named_on_one_side_only_is_what_stands_in_its_place_where_most_o
     few = {"model": model("layer_with_weights-{}", "kernel", ["Conv", "Conv_1", "stem"])}
     other = {"model": {"_operations": model("{}", "_kernel", ["first", "second", "stem"])}}
     assert [status for _, status in statuses(match(few, other)).values()] == ["proposed", "proposed", "certain"]
+
+
+def test_equal_rows_without_a_number_are_not_folded():
+    assert [row.count for row in fold([("a", "x"), ("a", "x")], numbered=1)] == [1, 1]
