@@ -67,6 +67,8 @@ def _blocks(rows: Sequence[tuple[str, ...]], numbered: int) -> list[list[int]]:
     """Groups of rows whose numbers are a full product of ranges; single rows where there is none."""
     if len(rows) == 1 or _is_product([_numbers(row, numbered) for row in rows]):
         return [list(range(len(rows)))]
+    if not _numbers(rows[0], numbered):
+        return [[index] for index in range(len(rows))]  # the very same row, several times
     # Not all at once: those with one first number together, then what is left alone.
     by_first: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
