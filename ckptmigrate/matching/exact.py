@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
@@ -323,7 +324,7 @@ class _Lists:
         swappable = {label for group in renamed.values() if len(group) > 1 for label in group}
         if swappable:
             yield swappable, "has equal items whose names all changed: they may have changed order"
-        sure = {number for number, other in sure_pairs(left, right) if number == other}
+        sure = _sure_places(left, right)
         # An item that is like none of the other side did not move but changed; its shapes say how.
         both = set(left) & set(right)
         unsure = {
@@ -361,7 +362,9 @@ class _Lists:
         if not same:
             alike |= {content for side in (left, right) for content, n in Counter(side.values()).items() if n > 1}
         unsure = {label for side in (left, right) for label, content in side.items() if content in alike} - sure
-        unsure |= self._nearer(left, right, ties=not same)
+        nearer = self._nearer(left, right, ties=not same)
+        # Where one was numbered anew, so were those whose numbers only one side has.
+        unsure |= nearer if same or not nearer else {*left, *right} - sure
         if unsure.intersection(left) and unsure.intersection(right):
             yield unsure, "has other numbers now: equal ones may have been numbered anew"
 
@@ -420,6 +423,23 @@ def _misplaced(source_items: Mapping[str, int], target_items: Mapping[str, int],
         if position.get(known.get(node, -1), number) != number:
             return f"item {labels[number]} is now {labels[position[known[node]]]}"
     return ""
+
+
+def _sure_places(left: Sequence[int], right: Sequence[int]) -> set[int]:
+    """The positions of items that are where they were in every best alignment; of one order, if there is any."""
+    sure = {number for number, other in sure_pairs(left, right) if number == other}
+    if not _are_shuffled(left, right):
+        return sure
+    counts = Counter(left), Counter(right)
+    return {at for at in sure if counts[0][left[at]] == counts[1][left[at]] == 1}
+
+
+def _are_shuffled(left: Sequence[int], right: Sequence[int]) -> bool:
+    """Whether items that each side has once stand in another order: then the order of the rest says nothing."""
+    counts = Counter(left), Counter(right)
+    at = {content: position for position, content in enumerate(right)}
+    places = [at[content] for content in left if counts[0][content] == counts[1][content] == 1]
+    return any(one > other for one, other in pairwise(places))
 
 
 def _by_number(labels: Iterable[str]) -> tuple[str, ...]:
@@ -515,11 +535,11 @@ def aligned_items(
     pairs = sorted({*pairs}.intersection(sure_pairs(*freely))) if freely != [left, right] else pairs
     # What moved while something like it is where it was: either may be it, and so with all that is like them.
     twins = {left[i] for i, j in pairs if at.get(labels[i], j) != j and right[at[labels[i]]] == left[i]}
-    counts = Counter(left), Counter(right)
+    counts, is_ordered = (Counter(left), Counter(right)), not _are_shuffled(left, right)
     for i, j in pairs:
         # Where only an optimizer tells of variables, nobody knows how many of them came or went together.
         is_single = counts[0][left[i]] == counts[1][left[i]] == 1
-        if left[i] in twins or not (is_single or source.has_named_path(olds[i])):
+        if left[i] in twins or not (is_single or (is_ordered and source.has_named_path(olds[i]))):
             continue
         name = old_names[i]
         if not (is_given(name) and name in new_names and new_names[j] != name):

@@ -26,7 +26,12 @@ def kinship(s: Unit, t: Unit) -> Tokens:
     if _is_layer(s) != _is_layer(t):
         # The words of a layer are no more than the place of a variable with a name of its own.
         return s.own & t.own
-    return (s.own & t.own) | ((s.own - s.place) & t.place) | ((t.own - t.place) & s.place)
+    return (s.own & t.own) | ((s.own - s.place) & _place(t)) | ((t.own - t.place) & _place(s))
+
+
+def _place(unit: Unit) -> Tokens:
+    """The words of what holds a layer, as people say them: names may have those of a class where paths have words."""
+    return tokens_of(unit.holder) or unit.place
 
 
 def _is_layer(unit: Unit) -> bool:

@@ -93,7 +93,8 @@ def pair_units(
     nobodys = repeated.union(
         *(counted_names(name for unit in units for name in unit.names) for units in (sources, targets))
     )
-    known = _Known(_dull(sources) | _dull(targets), nobodys, is_complete)
+    families = _families(sources), _families(targets)
+    known = _Known(_dull(sources) | _dull(targets), nobodys, is_complete, families)
     for candidates in components:
         found, left = _decide(candidates, known)
         pairs.extend(found)
@@ -111,11 +112,13 @@ class _Known:
         dull: Words that tell nothing apart.
         nobodys: Names of layers that are no identity: several of a side have them, or differ in a count alone.
         is_complete: Whether there are as many candidates on both sides everywhere.
+        families: For each side, how many layers are called alike but for the numbers of blocks.
     """
 
     dull: frozenset[str]
     nobodys: frozenset[str]
     is_complete: bool
+    families: tuple[Counter[object], Counter[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,7 @@ def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | 
     pairs: list[Pair] = []
     left: list[tuple[Unit, Unit]] = []
     for s, t, regret, evidence in judged:
-        blocks = _members(s, t, known.nobodys)
+        blocks = _members(s, t, known)
         is_clear = regret >= _CLEAR
         if blocks is None or not (is_clear or blocks.is_named or (len(judged) == 1 and regret > 0)):
             left.append((s, t))
@@ -354,16 +357,16 @@ def _crosses(s: Unit, t: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
 # The blocks of a unit.
 
 
-def _members(s: Unit, t: Unit, nobodys: frozenset[str]) -> _Blocks | None:
+def _members(s: Unit, t: Unit, known: _Known) -> _Blocks | None:
     """The target's unit with its members in the order of the source's; None if names and order contradict."""
     # What a class calls its variables says which class it is, and not which object.
     are_objects = s.roles[0][0] != "" or not any("/" in name for name in s.names)
-    by_name = by_given_names(s.names, t.names) if are_objects and nobodys.isdisjoint(s.names) else None
+    by_name = by_given_names(s.names, t.names) if are_objects and known.nobodys.isdisjoint(s.names) else None
     if by_name is not None:
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:
         return _Blocks(t, ())
-    if s.is_numbered != t.is_numbered or _are_renumbered(s, t):
+    if s.is_numbered != t.is_numbered or _are_renumbered(s, t) or _are_shifted(s, t, known):
         return None
     many = f"{len(s.members)} equal blocks, in the order of their indices"
     old_numbers, new_numbers = numbering(s.names), numbering(t.names)
@@ -381,14 +384,40 @@ def _are_renumbered(s: Unit, t: Unit) -> bool:
     return old != new and {*map(len, old)} == {*map(len, new)} != {0}
 
 
+def _are_shifted(s: Unit, t: Unit, known: _Known) -> bool:
+    """Whether the blocks have other numbers, and there are more like them: the others may be what came or went."""
+    old, new = ([tuple(number for _, number in places) for places in unit.places] for unit in (s, t))
+    if _varying(old) == _varying(new) or len(old[0]) != len(new[0]):
+        return False
+    return any(
+        families[_family(unit)] > len(unit.members) for families, unit in zip(known.families, (s, t), strict=True)
+    )
+
+
+def _families(units: Sequence[Unit]) -> Counter[object]:
+    found: Counter[object] = Counter()
+    for unit in units:
+        found[_family(unit)] += len(unit.members)
+    return found
+
+
+def _family(unit: Unit) -> object:
+    """What a layer is called but for the numbers of blocks."""
+    return re.sub(r"\d+", "#", "/".join((*unit.holder, unit.label))), unit.roles
+
+
 def _given_numbers(unit: Unit) -> set[tuple[int, ...]]:
     """The numbers in attributes that tell blocks apart: those that people gave, not a framework or a list."""
     numbers = [
         tuple(number for (_, before, _), number in places if before.strip("_") and not before.endswith("-"))
         for places in unit.places
     ]
-    varying = [column for column in zip(*numbers, strict=True) if len({*column}) > 1]
-    return {*zip(*varying, strict=True)}
+    return _varying(numbers)
+
+
+def _varying(numbers: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
+    """The numbers of several things, but for those that all of them have."""
+    return {*zip(*(column for column in zip(*numbers, strict=True) if len({*column}) > 1), strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
