@@ -75,13 +75,14 @@ def _renamed(pair: Pair) -> _Names | None:
     # A class may be in names, for want of a better one: it is no object's, so only what leads to it counts.
     ends = pair.source, pair.target
     own = [tokens_of([unit.label]) for unit in ends]
+    known = tokens_of(pair.target.holder) | (own[1] - own[0]), tokens_of(pair.source.holder) | (own[0] - own[1])
     olds, news = (
         [
             number
-            for number, label in enumerate(one.holder, 1)
-            if (words := tokens_of([label])) and not words & (tokens_of(other.holder) | beside)
+            for number, label in enumerate(unit.holder, 1)
+            if (words := tokens_of([label])) and words.isdisjoint(others)
         ]
-        for one, other, beside in ((*ends, own[1] - own[0]), (*ends[::-1], own[0] - own[1]))
+        for unit, others in zip(ends, known, strict=True)
     )
     return (pair.source.holder[: olds[-1]], pair.target.holder[: news[-1]]) if olds and news else None
 

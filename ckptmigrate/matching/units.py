@@ -192,6 +192,10 @@ class _Group:
     variables: dict[str, int]
 
 
+_NOTHING: list[tuple[str, int]] = []
+"""What a leaf holds, shared by all."""
+
+
 class _Tree:
     """The breadth-first tree of a graph, with a number for each subtree's structure."""
 
@@ -201,9 +205,16 @@ class _Tree:
         self.repeated = repeated
         self.children: dict[int, list[tuple[str, int]]] = {}
         self.parent: dict[int, tuple[int, str]] = {}
+        # What is on the way down to an object is so for all that it holds.
+        self._paths: dict[int, tuple[str, ...]] = {ROOT: ()}
+        self._places: dict[int, tuple[Place, ...]] = {ROOT: ()}
         order = [ROOT]
+        slots = graph.slot_nodes
         for number in order:
-            own = [item for item in graph.tree_children(number).items() if item[1] not in graph.slot_nodes]
+            children = graph.tree_children(number)
+            if children and number != ROOT:
+                self._paths[number], self._places[number] = self.path(number), self.places(number)
+            own = [item for item in children.items() if item[1] not in slots] if children else _NOTHING
             self.children[number] = own
             for label, child in own:
                 self.parent[child] = (number, label)
@@ -220,11 +231,8 @@ class _Tree:
         return None if key is None else self.graph.specs[key]
 
     def path(self, number: int) -> tuple[str, ...]:
-        labels: list[str] = []
-        while number in self.parent:
-            number, label = self.parent[number]
-            labels.append(label)
-        return tuple(reversed(labels))
+        holder, label = self.parent[number]
+        return (*self._paths[holder], label)
 
     def label(self, variables: Mapping[str, int], roles: Sequence[str]) -> str:
         """The edge to a layer, or to a variable that is none's, by its variables' nodes."""
@@ -233,13 +241,11 @@ class _Tree:
 
     def places(self, number: int) -> tuple[Place, ...]:
         """The lists on the way down to a node, with the index in each."""
-        found: list[Place] = []
-        while number in self.parent:
-            number, label = self.parent[number]
-            match = _NUMBERED.fullmatch(label)
-            if match:
-                found.append(((number, match["before"], match["after"]), int(match["number"])))
-        return tuple(reversed(found))
+        holder, label = self.parent[number]
+        match = _NUMBERED.fullmatch(label)
+        if match is None:
+            return self._places[holder]
+        return (*self._places[holder], ((holder, match["before"], match["after"]), int(match["number"])))
 
     def groups(self) -> list[_Group]:
         """The variables of each layer, with the blocks they are in."""
