@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckptmigrate.graph.object_graph import ROOT, VARIABLE_ROLE
 from ckptmigrate.graph.slot_links import link_by_name, link_by_whole_name
@@ -47,8 +47,7 @@ EVERY_OPTIMIZERS = frozenset({"average", "gradient_accumulator"})
 """The kinds that any optimizer may keep; they mean the same with all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A variable that an optimizer keeps for a model variable.
 
     Attributes:
@@ -98,7 +97,7 @@ class Optimizer:
             return self
         return replace(
             self,
-            slots=tuple(replace(slot, kind="norm") if slot.kind == "velocity" else slot for slot in self.slots),
+            slots=tuple(slot._replace(kind="norm") if slot.kind == "velocity" else slot for slot in self.slots),
         )
 
     def is_other_than(self, other: Optimizer) -> bool:
@@ -201,7 +200,8 @@ def read_optimizers(graph: ObjectGraph) -> tuple[Optimizer, ...]:
     """The optimizers of a graph, in the order of their nodes."""
     if graph.kind == "name":
         return _read_names(graph)
-    candidates = [number for number in range(len(graph.nodes)) if _looks_like_optimizer(graph, number)]
+    candidates = [number for number, node in enumerate(graph.nodes) if node.children or node.slot_records]
+    candidates = [number for number in candidates if _looks_like_optimizer(graph, number)]
     internal: set[int] = set()
     for number in candidates:
         internal.update(child for child in graph.nodes[number].children.values() if graph.nodes[child].tensors)
@@ -220,7 +220,7 @@ def _looks_like_optimizer(graph: ObjectGraph, number: int) -> bool:
     node = graph.nodes[number]
     if node.slot_records:
         return True
-    if not any(counter in node.children for counter in _COUNTERS):
+    if node.children.keys().isdisjoint(_COUNTERS):
         return False
     # Legacy Keras makes slots in the first step only, and plain SGD none at all.
     if {"iter", "decay"} <= node.children.keys():
@@ -249,9 +249,8 @@ def _read_optimizer(graph: ObjectGraph, number: int, internal: set[int], wrapper
     scalars = _scalars(graph, number)
     if node.slot_records or "iter" in node.children:
         algorithm = _legacy_algorithm(graph, number)
-        records = tuple(
-            Slot(_kind(record.name, algorithm), record.slot, record.variable) for record in node.slot_records
-        )
+        words = {record.name: _kind(record.name, algorithm) for record in node.slot_records}
+        records = tuple(Slot(words[record.name], record.slot, record.variable) for record in node.slot_records)
         return Optimizer(number, "legacy", records, frozenset(), algorithm, scalars)
     lists = dict(_variable_lists(graph, number))
     named = {child for label, child in node.children.items() if label not in lists}
@@ -268,8 +267,8 @@ def _read_optimizer(graph: ObjectGraph, number: int, internal: set[int], wrapper
     trained = lists.get("_trainable_variables")
     if trained is not None:
         slots = [
-            Slot(_kind(label, algorithm), item, trained.get(index))
-            for label, items in kinds.items()
+            Slot(kind, item, trained.get(index))
+            for kind, items in ((_kind(label, algorithm), items) for label, items in kinds.items())
             for index, item in items.items()
         ]
         slots += _unlisted(graph, others, trained)

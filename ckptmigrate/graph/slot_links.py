@@ -136,10 +136,10 @@ def link_by_whole_name(
     for slot in slots:
         name = graph.nodes[slot].full_name.rpartition("/")[2]
         owners = [
-            (name.removeprefix(f"{said}_"), owner)
-            for said, of_that_name in variables.items()
-            if said and name.startswith(f"{said}_")
-            for owner in of_that_name
+            (name[at + 1 :], owner)
+            for at, character in enumerate(name)
+            if character == "_" and at
+            for owner in variables.get(name[:at], ())
         ]
         if len(owners) == 1 and _shape(graph, slot) == _shape(graph, owners[0][1]):
             found[slot] = owners[0]

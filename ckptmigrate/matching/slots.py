@@ -179,7 +179,8 @@ def _follow_variables(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
         doubt = f"the {unknown} does not say which optimizer this is: slots are taken to mean the same by the same word"
     # What is certain comes first: it may show that what is only likely is wrong.
     _follow_links(draft, theirs, ours, certain=True, doubt=doubt)
-    if theirs.generation == ours.generation and _nothing_moved(draft):
+    is_open = any(_key(draft.target, slot) not in draft.steps for slot in ours.slots)
+    if is_open and theirs.generation == ours.generation and _nothing_moved(draft):
         _follow_positions(draft, theirs, ours)
     _follow_links(draft, theirs, ours, certain=False, doubt=doubt or _ORDER_EVIDENCE)
     if not all(slot.variable is not None for slot in (*theirs.slots, *ours.slots)):
@@ -222,7 +223,7 @@ def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: 
             continue
         owners = [draft.source.node_of[key] for key in step.sources]
         found = [slots[slot.kind, owner] for owner in owners if (slot.kind, owner) in slots]
-        unknown = _unknown_moments(step.ops, slot.kind)
+        unknown = _unknown_moments(step.ops, slot.kind) if step.ops else ""
         if unknown:
             if certain == (slot.certain and all(theirs_of.certain for theirs_of in found)):
                 _start_anew(draft, [_key(draft.source, other) for other in found], slot, step, unknown, doubt=doubt)
@@ -240,7 +241,7 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
     """Make a slot of the slots of the variables that its variable is made of."""
     sources = tuple(_key(draft.source, slot) for slot in theirs)
     target = _key(draft.target, ours)
-    copied = not doubt and draft.copied.issuperset(step.sources)
+    copied = not doubt and bool(draft.copied) and draft.copied.issuperset(step.sources)
     if target in draft.steps or any(key in draft.dropped or (key in draft.used and not copied) for key in sources):
         return
     wanted = draft.target.specs[target]

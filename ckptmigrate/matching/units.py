@@ -222,9 +222,9 @@ class _Tree:
         self.structure: dict[int, int] = {}
         known: dict[object, int] = {}
         for number in reversed(order):
-            spec = self._spec(number)
-            shape = tuple(sorted((label, self.structure[child]) for label, child in self.children[number]))
-            self.structure[number] = known.setdefault((spec, shape), len(known))
+            below = self.children[number]
+            shape = tuple(sorted([(label, self.structure[child]) for label, child in below])) if below else ()
+            self.structure[number] = known.setdefault((self._spec(number), shape), len(known))
 
     def _spec(self, number: int) -> TensorSpec | None:
         key = self.graph.nodes[number].tensors.get(VARIABLE_ROLE)
