@@ -403,8 +403,11 @@ class ObjectGraph:
         number = self.node_of.get(key)
         if number is None:
             return key
-        role = next(role for role, held in self.nodes[number].tensors.items() if held == key)
-        return self.say(number) if role in (VARIABLE_ROLE, "") else f"{self.say(number)} ({role})"
+        tensors = self.nodes[number].tensors
+        if tensors.get(VARIABLE_ROLE) == key:
+            return self.say(number)
+        role = next(role for role, held in tensors.items() if held == key)
+        return f"{self.say(number)} ({role})" if role else self.say(number)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """The graph for networkx: edges keyed by their label, nodes with ``tensors`` and ``full_name``.

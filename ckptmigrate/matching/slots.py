@@ -239,14 +239,18 @@ def _follow_links(draft: Draft, theirs: Optimizer, ours: Optimizer, *, certain: 
 
 def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, doubt: str) -> None:
     """Make a slot of the slots of the variables that its variable is made of."""
-    sources = tuple(_key(draft.source, slot) for slot in theirs)
+    sources = tuple([_key(draft.source, slot) for slot in theirs])
     target = _key(draft.target, ours)
     copied = not doubt and bool(draft.copied) and draft.copied.issuperset(step.sources)
-    if target in draft.steps or any(key in draft.dropped or (key in draft.used and not copied) for key in sources):
+    is_taken = not copied and not draft.used.isdisjoint(sources)
+    if target in draft.steps or is_taken or not draft.dropped.keys().isdisjoint(sources):
         return
     wanted = draft.target.specs[target]
     evidence = f"slot `{ours.kind}` of `{draft.target.say_key(step.target)}` follows it"
-    moves, specs = _fitting(draft, Lead(step.target, step.sources, step.ops), ours.kind, Lead(target, sources))
+    moves: tuple[Op, ...] | None = ()
+    specs: Sequence[TensorSpec] = tuple([draft.source.specs[key] for key in sources])
+    if step.ops or specs != (wanted,):
+        moves, specs = _fitting(draft, Lead(step.target, step.sources, step.ops), ours.kind, Lead(target, sources))
     if moves is None:
         why = f"it has a shape of its own, {specs[0]}, and the operations do not speak of it"
         _start_anew(draft, sources, ours, step, why, doubt=doubt)
