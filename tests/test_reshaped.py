@@ -1,12 +1,17 @@
 """What is each other though a shape or a dtype changed: proposed with its evidence, or asked; never decided."""
 
+import time
+
 import numpy as np
 import pytest
 from builders import BFLOAT16, adam, floats, graph_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ckptmigrate import match_graphs
-from ckptmigrate.matching.conversions import grown_axis, transposition
-from ckptmigrate.ops import Cast, Resize, Transpose
+from ckptmigrate.matching.conversions import fusions, grown_axis, transposition
+from ckptmigrate.ops import Cast, Concat, Part, Resize, Transpose
+from ckptmigrate.verify.reference import apply_reference
 
 
 def match(source, target):
@@ -199,3 +204,185 @@ def test_another_precision_is_proposed_as_a_cast_with_one_nod_for_all():
 def test_words_and_numbers_are_nothing_that_a_cast_leads_from_one_to_the_other():
     assert not match({"m": {"w": np.array([True, False])}}, {"m": {"w": floats(2)}}).steps
     assert not match({"m": {"w": np.arange(2)}}, {"m": {"w": floats(2)}}).steps
+
+
+# Cut and joined.
+
+WIDTH = 4
+
+
+def fused_attention(layers=3, *, factor=3, bias=True):
+    wide = factor * WIDTH
+    return [
+        {"attn": {"c_attn": {"kernel": floats(WIDTH, wide), **({"bias": floats(wide)} if bias else {})}}}
+        for _ in range(layers)
+    ]
+
+
+def separate_attention(names=("query", "key", "value"), layers=3, *, shape=(WIDTH, WIDTH)):
+    return [
+        {"attn": {name: {"kernel": floats(*shape), "bias": floats(*shape[1:])} for name in names}}
+        for _ in range(layers)
+    ]
+
+
+def only_question(source, target):
+    (question,) = match(source, target).questions
+    return question
+
+
+def ops_by_target(hypothesis):
+    return {path_of(lead.target): lead.ops for lead in hypothesis.leads}
+
+
+def sources_by_target(hypothesis):
+    return {path_of(lead.target): [path_of(key) for key in lead.sources] for lead in hypothesis.leads}
+
+
+def test_a_fused_projection_in_all_layers_is_one_question():
+    question = only_question({"m": {"h": fused_attention(12)}}, {"m": {"h": separate_attention(layers=12)}})
+    assert len(question.decides) == len(question.targets) == 12 * 3 * 2
+    (answer,) = question.hypotheses
+    for n in range(12):
+        for number, name in enumerate(("query", "key", "value")):
+            for role in ("kernel", "bias"):
+                assert ops_by_target(answer)[f"m/h/{n}/attn/{name}/{role}"] == (Part(-1, number, 3),)
+                assert sources_by_target(answer)[f"m/h/{n}/attn/{name}/{role}"] == [f"m/h/{n}/attn/c_attn/{role}"]
+    # Heads first has the same shapes, and no checkpoint says how many there are.
+    assert question.answers.ways == 0
+    assert "HEADS" in question.answers.missing
+
+
+def test_projections_that_became_one_are_joined_in_the_usual_order_whatever_they_are_called():
+    question = only_question(
+        {"m": {"h": separate_attention(("k_proj", "q_proj", "v_proj"))}}, {"m": {"h": fused_attention()}}
+    )
+    (answer,) = question.hypotheses
+    assert ops_by_target(answer)["m/h/0/attn/c_attn/kernel"] == (Concat(-1),)
+    assert sources_by_target(answer)["m/h/0/attn/c_attn/kernel"] == [f"m/h/0/attn/{name}_proj/kernel" for name in "qkv"]
+
+
+def test_the_output_projection_beside_them_is_no_part():
+    def with_output(blocks):
+        for block in blocks:
+            block["attn"]["o_proj"] = dense(WIDTH, WIDTH)
+        return {"m": {"h": blocks}}
+
+    found = match(with_output(fused_attention()), with_output(separate_attention()))
+    assert {path for path in decided(found) if "o_proj" in path} == {
+        f"m/h/{n}/attn/o_proj/{role}" for n in range(3) for role in ("kernel", "bias")
+    }
+    assert len(found.questions[0].targets) == 3 * 3 * 2
+
+
+def test_where_shapes_show_the_heads_both_ways_are_listed():
+    heads, each = 2, 2
+    question = only_question(
+        {"m": {"h": fused_attention()}}, {"m": {"h": separate_attention(shape=(WIDTH, heads, each))}}
+    )
+    assert question.answers.ways == 2
+    value = np.arange(WIDTH * 3 * WIDTH).reshape(WIDTH, 3 * WIDTH)
+    made = [apply_reference(ops_by_target(answer)["m/h/0/attn/key/kernel"], [value]) for answer in question.hypotheses]
+    np.testing.assert_array_equal(made[0], value[:, WIDTH : 2 * WIDTH].reshape(WIDTH, heads, each))
+    np.testing.assert_array_equal(made[1], value.reshape(WIDTH, heads, 3, each)[:, :, 1])
+
+
+def test_keys_and_values_of_fewer_heads_add_up_too():
+    old = {"attn": {"qkv": {"kernel": floats(8, 16)}}}
+    new = {"attn": {name: {"kernel": floats(8, size)} for name, size in (("q", 8), ("k", 4), ("v", 4))}}
+    (answer,) = only_question({"m": old}, {"m": new}).hypotheses
+    assert ops_by_target(answer) == {
+        f"m/attn/{name}/kernel": (Part(-1, number, (8, 4, 4)),) for number, name in enumerate("qkv")
+    }
+
+
+def test_two_that_are_fused_may_lie_element_by_element():
+    old = {"mlp": {name: {"kernel": floats(4, 6)} for name in ("gate_proj", "up_proj")}}
+    question = only_question({"m": old}, {"m": {"mlp": {"gate_up_proj": {"kernel": floats(4, 12)}}}})
+    one, other = question.hypotheses
+    values = [floats(4, 6), floats(4, 6, start=100)]
+    np.testing.assert_array_equal(
+        apply_reference(ops_by_target(one)["m/mlp/gate_up_proj/kernel"], values), np.concatenate(values, -1)
+    )
+    np.testing.assert_array_equal(
+        apply_reference(ops_by_target(other)["m/mlp/gate_up_proj/kernel"], values)[:, :2],
+        np.stack([values[0][:, 0], values[1][:, 0]], -1),
+    )
+
+
+def test_where_no_name_tells_an_order_all_are_listed():
+    old = {"mix": {"wide": {"kernel": floats(4, 12)}}}
+    new = {"mix": {name: {"kernel": floats(4, 6)} for name in ("alpha", "beta")}}
+    question = only_question({"m": old}, {"m": new})
+    assert question.answers.ways == len(question.hypotheses) == 4
+    assert len({frozenset(ops_by_target(answer).items()) for answer in question.hypotheses}) == 4
+
+
+def test_a_kernel_with_its_outputs_first_is_cut_along_them():
+    old = {"attn": {"in_proj": {"kernel": floats(12, 4), "bias": floats(12)}}}
+    new = {"attn": {name: {"kernel": floats(4, 4), "bias": floats(4)} for name in ("q", "k", "v")}}
+    (answer,) = only_question({"m": old}, {"m": new}).hypotheses
+    assert ops_by_target(answer)["m/attn/k/kernel"] == (Part(-2, 1, 3),)
+    assert ops_by_target(answer)["m/attn/k/bias"] == (Part(-1, 1, 3),)
+
+
+def test_encoder_and_decoder_keep_their_own_projections_in_one_question():
+    def fresh(make):
+        return {"m": {"encoder": {"layer": make()}, "decoder": {"layer": make()}}}
+
+    (answer,) = only_question(fresh(fused_attention), fresh(separate_attention)).hypotheses
+    for target, (source,) in sources_by_target(answer).items():
+        assert source.split("/")[:4] == target.split("/")[:4]
+
+
+def test_sizes_that_add_up_among_strangers_are_no_evidence():
+    old = {"a": {"x": {"kernel": floats(4, 12)}}}
+    new = {"b": {"y": {"kernel": floats(4, 6)}, "z": {"kernel": floats(4, 6)}}}
+    assert not match(old, new).questions
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_slots_are_cut_and_joined_with_their_variables(is_split):
+    wide, narrow = [floats(4, 12)], [floats(4, 4, start=20 * n) for n in range(3)]
+    one = {"m": {"attn": {"qkv": {"kernel": wide[0]}}}, "optimizer": adam(wide)}
+    other = {
+        "m": {"attn": {name: {"kernel": value} for name, value in zip("qkv", narrow, strict=True)}},
+        "optimizer": adam(narrow),
+    }
+    question = only_question(one, other) if is_split else only_question(other, one)
+    assert len(question.decides) == len(question.targets) == (9 if is_split else 3)
+    kinds = {type(op) for lead in question.hypotheses[0].leads for op in lead.ops}
+    assert kinds == {Part if is_split else Concat}
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(2, 3),
+    st.integers(0, 3),
+)
+def test_what_is_cut_is_joined_by_the_same_fusion(shape, count, axis):
+    axis %= len(shape) + 1
+    stacked = (*shape[:axis], count, *shape[axis:])
+    whole = stacked if axis == len(shape) else (*shape[:axis], count * shape[axis], *shape[axis + 1 :])
+    found = fusions(whole, [tuple(shape)] * count)
+    assert found
+    value = np.arange(np.prod(whole)).reshape(whole)
+    for fusion in found:
+        parts = [apply_reference(ops, [value]) for ops in fusion.splits]
+        assert {part.shape for part in parts} == {tuple(shape)}
+        np.testing.assert_array_equal(apply_reference(fusion.joins, parts), value)
+
+
+def test_many_layers_that_are_fused_are_found_in_little_time():
+    def tree(make):
+        # Each has a name of its own, so none of them is a block.
+        return {"m": {f"{a}{b}{c}": make(1)[0] for a in LETTERS for b in LETTERS for c in LETTERS}}
+
+    source, target = graph_of(tree(fused_attention)), graph_of(tree(lambda n: separate_attention(layers=n)))
+    started = time.perf_counter()
+    (question,) = match_graphs(source, target).questions
+    assert len(question.targets) == len(LETTERS) ** 3 * 6
+    assert time.perf_counter() - started < 20
+
+
+LETTERS = "abcdefgh"

@@ -6,11 +6,13 @@ values are. What makes it likely is said where layers are paired.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ckptmigrate.dtypes import FLOATS, int_range
-from ckptmigrate.ops import Cast, Op, Reshape, Resize, Transpose
+from ckptmigrate.matching.propose import reshapes
+from ckptmigrate.ops import Cast, Concat, Op, Part, Reshape, Resize, Stack, Transpose
 from ckptmigrate.spec import DType, TensorSpec
 
 Shape = tuple[int, ...]
@@ -98,3 +100,41 @@ def grown(source: TensorSpec, target: TensorSpec) -> Conversion | None:
         "template's values; if the vocabulary was put in another order, say so with a `vocab` rule"
     )
     return Conversion("resize", (*casts, Resize(axis, size)), said)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """One way in which several tensors may lie in one.
+
+    Attributes:
+        axis: Where what tells the parts apart comes among the axes of a part, counted from the end.
+        splits: The operations that make each part of the whole.
+        joins: Those that make the whole of the parts.
+    """
+
+    axis: int
+    splits: tuple[tuple[Op, ...], ...]
+    joins: tuple[Op, ...]
+
+
+def fusions(whole: Shape, parts: Sequence[Shape]) -> list[Fusion]:
+    """The ways in which tensors may lie in one of as many elements, the outermost first: one after the other, mostly.
+
+    Equal parts may lie within each other as well: head by head, or element by element.
+    """
+    count, rank = len(parts), len(parts[0])
+    found: dict[int, Fusion] = {}
+    for axis in range(rank if len(whole) == rank else 0):
+        others = {(*shape[:axis], *shape[axis + 1 :]) for shape in (whole, *parts)}
+        sizes = tuple(shape[axis] for shape in parts)
+        if len(others) == 1 and sum(sizes) == whole[axis]:
+            told = count if len({*sizes}) == 1 else sizes
+            splits = tuple((Part(axis - rank, number, told),) for number in range(count))
+            found[axis - rank] = Fusion(axis - rank, splits, (Concat(axis - rank),))
+    for axis in range(rank + 1) if len({*parts}) == 1 else ():
+        stacked = (*parts[0][:axis], count, *parts[0][axis:])
+        if axis - rank not in found and reshapes(stacked, whole):
+            to, back = ((Reshape(stacked),), (Reshape(whole),)) if stacked != whole else ((), ())
+            splits = tuple((*to, Part(axis, number, count), Reshape(parts[0])) for number in range(count))
+            found[axis - rank] = Fusion(axis - rank, splits, (Stack(axis), *back))
+    return [fusion for _, fusion in sorted(found.items())]

@@ -6,8 +6,9 @@ the names say that two layers are each other, and the shapes that one operation 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
@@ -71,7 +72,7 @@ def take_converted(
     """
     olds, news = free_units(draft, sources, targets)
     weak = [pair for pair in pairs if not pair.is_certain]
-    search = _Search(draft, repeated, _dull(sources) | _dull(targets))
+    search = _Search(draft, repeated, dull_words(sources) | dull_words(targets))
     found = [
         *search.in_place([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
         *search.alike([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
@@ -107,11 +108,39 @@ def keys_of(graph: ObjectGraph, unit: Unit) -> Iterator[Key]:
     return (graph.nodes[number].tensors[VARIABLE_ROLE] for member in unit.members for number in member)
 
 
+def leads_of(scores: Mapping[tuple[int, int], float]) -> dict[tuple[int, int], float]:
+    """How much more speaks for each pair than for any other of one of the two; infinitely much if there is none."""
+    best: dict[tuple[int, int], list[float]] = {}
+    for pair, score in scores.items():
+        for side in (0, 1):
+            own = best.setdefault((side, pair[side]), [])
+            own.append(score)
+            own.sort(reverse=True)
+            del own[2:]
+    leads = {}
+    for pair, score in scores.items():
+        rivals: list[float] = []
+        for side in (0, 1):
+            own = best[side, pair[side]]
+            rivals.extend(own[1:] if own[0] == score else own[:1])
+        leads[pair] = score - max(rivals) if rivals else math.inf
+    return leads
+
+
+def in_order(s: Unit, t: Unit, repeated: frozenset[str]) -> list[Unit]:
+    """A target with its blocks in the order of the source's; none if their names and their order contradict."""
+    if len(s.members) == 1:
+        return [t]
+    # Whether they do does not depend on what happens to the values.
+    paired, _ = pair_units([s], [replace(t, roles=s.roles)], repeated)
+    return [replace(t, members=pair.target.members) for pair in paired]
+
+
 def _key_pairs(draft: Draft, pair: Pair | Converted) -> Iterator[tuple[Key, Key]]:
     return zip(keys_of(draft.source, pair.source), keys_of(draft.target, pair.target), strict=True)
 
 
-def _dull(units: Sequence[Unit]) -> frozenset[str]:
+def dull_words(units: Sequence[Unit]) -> frozenset[str]:
     """Words of so many units that they tell nothing apart."""
     counts = Counter(word for unit in units for word in unit.tokens)
     return frozenset(word for word, count in counts.items() if 2 * count > len(units))
@@ -170,9 +199,7 @@ class _Search:
         conversions = self.conversions(s, t)
         if conversions is None:
             return
-        # Whether they do does not depend on what happens to the values.
-        paired, _ = pair_units([s], [replace(t, roles=s.roles)], self.repeated) if len(s.members) > 1 else ([], [])
-        for blocks in [t] if len(s.members) == 1 else [replace(t, members=pair.target.members) for pair in paired]:
+        for blocks in in_order(s, t, self.repeated):
             is_grown = any(each and each.kind == "resize" for each in conversions)
             sure = min(confidence, _GROWN) if is_grown else confidence
             made = Converted(s, blocks, conversions, sure, (evidence,))
@@ -195,13 +222,11 @@ class _Search:
             for j, t in enumerate(news)
             if self.conversions(s, t) is not None
         }
-        for (i, j), score in scores.items():
-            rivals = [other for (a, b), other in scores.items() if (a == i) != (b == j)]
+        for (i, j), lead in leads_of(scores).items():
             words = sorted(kinship(olds[i], news[j]) - self.dull)
-            is_clear = score - max(rivals, default=0.0) >= _CLEAR and bool(words)
-            if is_clear:
+            if lead >= _CLEAR and words:
                 yield from self.accepted(olds[i], news[j], _SURE, f"names: {', '.join(words)}")
-            elif not rivals:
+            elif lead == math.inf:
                 yield from self.accepted(olds[i], news[j], _LIKELY, "the only one of its role whose shape fits")
 
     def score(self, s: Unit, t: Unit) -> float:

@@ -14,6 +14,7 @@ from ckptmigrate.matching.converted import take_converted
 from ckptmigrate.matching.draft import Draft, Grounds
 from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
 from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
+from ckptmigrate.matching.fused import take_fused
 from ckptmigrate.matching.hypotheses import of_apart, of_tied, of_units
 from ckptmigrate.matching.list_hypotheses import of_list
 from ckptmigrate.matching.parts import are_cut_otherwise, take_pieces
@@ -181,6 +182,7 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         keys = _keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets)
         draft.ask(*keys, group.reason, of_units(draft.source, draft.target, group))
     take_converted(draft, sources, targets, pairs, repeated)
+    take_fused(draft, sources, targets, repeated)
     doubt_squares(draft, are_turned=are_transposed(sources, targets))
 
 
