@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from builders import BFLOAT16, adam, floats, graph_of
+from builders import BFLOAT16, Var, adam, floats, graph_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +58,20 @@ def test_names_tell_a_transposed_matrix_that_moved():
 
     found = match(tree("a", 2, 4, turned=False), tree("body", 2, 4, turned=True))
     assert proposed(found)["m/body/proj/kernel"] == ("m/a/proj/kernel", (Transpose((1, 0)),))
+
+
+def test_a_name_that_a_person_gave_tells_a_transposed_kernel_whatever_became_of_its_path():
+    def tree(first, second, *, turned):
+        shapes = {"inner": (8, 32), "outer": (32, 8)}
+        layers = {
+            place: {"kernel": Var(floats(*(shape[::-1] if turned else shape)), f"{name}/kernel")}
+            for place, (name, shape) in zip((first, second), shapes.items(), strict=True)
+        }
+        return {"m": layers}
+
+    found = match(tree("a", "b", turned=False), tree("c", "d", turned=True))
+    turn = (Transpose((1, 0)),)
+    assert proposed(found) == {"m/c/kernel": ("m/a/kernel", turn), "m/d/kernel": ("m/b/kernel", turn)}
 
 
 def test_two_kernels_that_have_each_others_shape_now_were_both_transposed():

@@ -75,6 +75,7 @@ def take_converted(
     search = _Search(draft, repeated, dull_words(sources) | dull_words(targets))
     found = [
         *search.in_place([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
+        *search.named([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
         *search.alike([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
         *search.by_names(olds, news),
     ]
@@ -164,7 +165,24 @@ class _Search:
                 s, old = at.get(twins[0], (t, ()))
                 if old == twins:
                     evidence = f"same path `{self.draft.target.say(member[0])}`"
-                    yield from self.accepted(replace(s, members=(old,)), replace(t, members=(member,)), _SURE, evidence)
+                    yield from self.accepted(_block(s, old), _block(t, member), _SURE, evidence)
+
+    def named(self, olds: Sequence[Unit], news: Sequence[Unit]) -> Iterator[Converted]:
+        """What has the same name, which a person gave and nothing else has."""
+        left, right = (self.by_given_name(units, side) for side, units in enumerate((olds, news)))
+        for name, others in right.items():
+            some = left.get(name, [])
+            if len(some) == len(others) == 1:
+                yield from self.accepted(some[0], others[0], _SURE, f"full name `{name}` on both sides")
+
+    def by_given_name(self, units: Sequence[Unit], side: int) -> dict[str, list[Unit]]:
+        """The layers, block by block, by the name that a person gave them."""
+        found: dict[str, list[Unit]] = {}
+        for unit in self.free(units, side):
+            for name, member in zip(unit.names, unit.members, strict=True):
+                if name and name not in self.repeated and not is_automatic(name.rpartition("/")[2]):
+                    found.setdefault(name, []).append(_block(unit, member))
+        return found
 
     def alike(self, olds: Sequence[Unit], news: Sequence[Unit]) -> Iterator[Converted]:
         """What has the same words, and nothing else has."""
@@ -262,6 +280,11 @@ class _Search:
         yield _rough(unit), "cast", tuple(spec.num_elements for _, spec in unit.roles)
         if is_table((self.draft.source, self.draft.target)[side], unit.members[0][0]):
             yield _rough(unit), "grown", tuple(spec.shape[1:] for _, spec in unit.roles)
+
+
+def _block(unit: Unit, member: tuple[int, ...]) -> Unit:
+    """A unit in one of its blocks: what else is in blocks may differ between the sides."""
+    return replace(unit, members=(member,), counts=())
 
 
 def _rough(unit: Unit) -> object:
