@@ -19,7 +19,7 @@ from ckptmigrate.matching.names import is_automatic
 from ckptmigrate.matching.propose import Pair, pair_units, reshapes
 from ckptmigrate.matching.result import Step
 from ckptmigrate.matching.tokens import tokens_of, weight_of
-from ckptmigrate.matching.units import Unit
+from ckptmigrate.matching.units import Nobodys, Unit
 from ckptmigrate.spec import Key
 
 _MOST = 48
@@ -58,7 +58,7 @@ class Converted:
 
 
 def take_converted(
-    draft: Draft, sources: Sequence[Unit], targets: Sequence[Unit], pairs: Sequence[Pair], repeated: frozenset[str]
+    draft: Draft, sources: Sequence[Unit], targets: Sequence[Unit], pairs: Sequence[Pair], nobodys: Nobodys
 ) -> None:
     """Propose what is left over of two sides and differs by an operation on each variable.
 
@@ -68,11 +68,11 @@ def take_converted(
         sources: The units of the source.
         targets: The units of the target.
         pairs: Those of them that are each other as they are.
-        repeated: Names of layers that tell no layer, because another one has them as well.
+        nobodys: Names of layers that tell no layer.
     """
     olds, news = free_units(draft, sources, targets)
     weak = [pair for pair in pairs if not pair.is_certain]
-    search = _Search(draft, repeated, dull_words(sources) | dull_words(targets))
+    search = _Search(draft, nobodys, dull_words(sources) | dull_words(targets))
     found = [
         *search.in_place([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
         *search.named([*olds, *(pair.source for pair in weak)], [*news, *(pair.target for pair in weak)]),
@@ -128,12 +128,12 @@ def leads_of(scores: Mapping[tuple[int, int], float]) -> dict[tuple[int, int], f
     return leads
 
 
-def in_order(s: Unit, t: Unit, repeated: frozenset[str]) -> list[Unit]:
+def in_order(s: Unit, t: Unit, nobodys: Nobodys) -> list[Unit]:
     """A target with its blocks in the order of the source's; none if their names and their order contradict."""
     if len(s.members) == 1:
         return [t]
     # Whether they do does not depend on what happens to the values.
-    paired, _ = pair_units([s], [replace(t, roles=s.roles)], repeated)
+    paired, _ = pair_units([s], [replace(t, roles=s.roles)], nobodys)
     return [replace(t, members=pair.target.members) for pair in paired]
 
 
@@ -152,7 +152,7 @@ class _Search:
     """What converts into what, with the nodes that are found already: those of the source and those of the target."""
 
     draft: Draft
-    repeated: frozenset[str]
+    nobodys: Nobodys
     dull: frozenset[str]
     found: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
 
@@ -180,7 +180,7 @@ class _Search:
         found: dict[str, list[Unit]] = {}
         for unit in self.free(units, side):
             for name, member in zip(unit.names, unit.members, strict=True):
-                if name and name not in self.repeated and not is_automatic(name.rpartition("/")[2]):
+                if name and name not in self.nobodys and not is_automatic(name.rpartition("/")[2]):
                     found.setdefault(name, []).append(_block(unit, member))
         return found
 
@@ -217,7 +217,7 @@ class _Search:
         conversions = self.conversions(s, t)
         if conversions is None:
             return
-        for blocks in in_order(s, t, self.repeated):
+        for blocks in in_order(s, t, self.nobodys):
             is_grown = any(each and each.kind == "resize" for each in conversions)
             sure = min(confidence, _GROWN) if is_grown else confidence
             made = Converted(s, blocks, conversions, sure, (evidence,))

@@ -532,7 +532,16 @@ def aligned_items(
     labels, pairs = list(old_items), sure_pairs(left, right)
     # What is unlike all of the other side may be one of those after all, and then the others stand elsewhere.
     freely = with_changed_forms(((source, olds), (target, news)), (left, right))
-    pairs = sorted({*pairs}.intersection(sure_pairs(*freely))) if freely != [left, right] else pairs
+    if freely != [left, right]:
+        pairs = sorted({*pairs}.intersection(sure_pairs(*freely)))
+    # Layers without weights come and go, and nobody minds where.
+    weighty = [
+        [at for at, node in enumerate(nodes) if next(graph.keys_below(node), None) is not None]
+        for graph, nodes in ((source, olds), (target, news))
+    ]
+    if [*map(len, weighty)] != [len(olds), len(news)]:
+        among = sure_pairs([left[at] for at in weighty[0]], [right[at] for at in weighty[1]])
+        pairs = sorted({*pairs}.intersection((weighty[0][i], weighty[1][j]) for i, j in among))
     # What moved while something like it is where it was: either may be it, and so with all that is like them.
     twins = {left[i] for i, j in pairs if at.get(labels[i], j) != j and right[at[labels[i]]] == left[i]}
     counts, is_ordered = (Counter(left), Counter(right)), not _are_shuffled(left, right)

@@ -17,7 +17,7 @@ from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import said
 from ckptmigrate.matching.result import Answers, Hypothesis, Lead
 from ckptmigrate.matching.tokens import weight_of
-from ckptmigrate.matching.units import Unit
+from ckptmigrate.matching.units import Nobodys, Unit
 
 _TOGETHER = (("query", "key", "value"), ("key", "value"), ("gate", "up"))
 """What people fuse, in the order in which they do."""
@@ -61,19 +61,19 @@ class _Fused:
         return tuple(way[0].axis for way in self.ways), self.parts.words, len(self.parts.units)
 
 
-def take_fused(draft: Draft, sources: Sequence[Unit], targets: Sequence[Unit], repeated: frozenset[str]) -> None:
+def take_fused(draft: Draft, sources: Sequence[Unit], targets: Sequence[Unit], nobodys: Nobodys) -> None:
     """Ask about what is left over of two sides where several units have the shape of one together.
 
     Args:
         draft: What is known; questions are added to it.
         sources: The units of the source.
         targets: The units of the target.
-        repeated: Names of layers that tell no layer, because another one has them as well.
+        nobodys: Names of layers that tell no layer.
     """
     olds, news = free_units(draft, sources, targets)
     dull = dull_words(sources) | dull_words(targets)
     for is_split, wholes, parts in ((True, olds, news), (False, news, olds)):
-        search = _Search(draft, is_split, repeated, dull)
+        search = _Search(draft, is_split, nobodys, dull)
         asked: dict[object, list[_Fused]] = {}
         for fused in search.found(wholes, list(_siblings(parts))):
             asked.setdefault(fused.kind, []).append(fused)
@@ -110,7 +110,7 @@ def _form(unit: Unit, elements: Sequence[int]) -> object:
 class _Search:
     draft: Draft
     is_split: bool
-    repeated: frozenset[str]
+    nobodys: Nobodys
     dull: frozenset[str]
 
     @property
@@ -178,7 +178,7 @@ class _Search:
         ordered = [
             (fused, whole)
             for fused in group
-            for whole in in_order(fused.parts.units[0], fused.whole, self.repeated)
+            for whole in in_order(fused.parts.units[0], fused.whole, self.nobodys)
         ]  # fmt: skip
         if not ordered:
             return

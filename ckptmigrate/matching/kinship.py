@@ -48,6 +48,7 @@ def doubt_strangers(pairs: Sequence[Pair]) -> list[Pair]:
     """Pairs are not certain if what holds them got a name that has nothing to do with the old one.
 
     It may as well be another object of the same class, made anew, unless it is large: so much that fits is no chance.
+    A layer's own name that stayed says nothing then: Keras calls what has no name after its class.
     """
     renamed = [_renamed(pair) for pair in pairs]
     held: dict[_Names, list[Unit]] = {}
@@ -58,9 +59,21 @@ def doubt_strangers(pairs: Sequence[Pair]) -> list[Pair]:
     return [
         replace(pair, is_certain=False, evidence=(*pair.evidence, _said(names)))
         if names is not None and names in small and pair.is_certain and not pair.is_named
+        else replace(pair, is_certain=False, evidence=(*pair.evidence, _said(_ends(pair))))
+        if pair.is_certain and pair.is_named and _are_strangers(pair)
         else pair
         for pair, names in zip(pairs, renamed, strict=True)
     ]
+
+
+def _are_strangers(pair: Pair) -> bool:
+    """Whether people call the two, and have no word for both."""
+    old, new = (tokens_of([unit.label]) for unit in (pair.source, pair.target))
+    return bool(old and new) and not old & new
+
+
+def _ends(pair: Pair) -> _Names:
+    return (*pair.source.holder, pair.source.label), (*pair.target.holder, pair.target.label)
 
 
 _Names = tuple[tuple[str, ...], tuple[str, ...]]

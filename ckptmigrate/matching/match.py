@@ -25,7 +25,7 @@ from ckptmigrate.matching.result import Drop, Matching, Status, Step, Unmatched
 from ckptmigrate.matching.slots import take_slots
 from ckptmigrate.matching.squares import doubt_squares
 from ckptmigrate.matching.tied import doubt_tied
-from ckptmigrate.matching.units import Unit, read_units, repeated_names
+from ckptmigrate.matching.units import Nobodys, Unit, read_units
 from ckptmigrate.ops import Fill, Reshape
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
@@ -167,12 +167,14 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
         draft.used | draft.dropped.keys() | draft.source_apart | source_apart,
         draft.steps.keys() | draft.target_apart | target_apart,
     )
-    repeated = repeated_names(draft.source) | repeated_names(draft.target)
+    nobodys = Nobodys.of(draft.source) | Nobodys.of(draft.target)
     sources, targets = (
-        read_units(graph, {number for key, number in graph.node_of.items() if key in keys} | graph.scalars, repeated)
+        read_units(
+            graph, {number for key, number in graph.node_of.items() if key in keys} | graph.scalars, nobodys.repeated
+        )
         for graph, keys in zip((draft.source, draft.target), settled, strict=True)
     )
-    pairs, opens = pair_units(sources, targets, repeated)
+    pairs, opens = pair_units(sources, targets, nobodys)
     for pair in (_compared(draft, pair) for pair in pairs):
         for s, t in pair.nodes():
             _take_pair(draft, s, t, pair)
@@ -181,8 +183,8 @@ def _take_units(draft: Draft, source_apart: AbstractSet[Key], target_apart: Abst
     for group in opens:
         keys = _keys_of(draft.source, group.sources), _keys_of(draft.target, group.targets)
         draft.ask(*keys, group.reason, of_units(draft.source, draft.target, group))
-    take_converted(draft, sources, targets, pairs, repeated)
-    take_fused(draft, sources, targets, repeated)
+    take_converted(draft, sources, targets, pairs, nobodys)
+    take_fused(draft, sources, targets, nobodys)
     doubt_squares(draft, are_turned=are_transposed(sources, targets))
 
 

@@ -17,9 +17,9 @@ from operator import mul
 
 from ckptmigrate.matching.balance import balanced_groups
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
-from ckptmigrate.matching.names import are_given, counted_names, is_automatic
+from ckptmigrate.matching.names import are_given, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
-from ckptmigrate.matching.units import List, Shape, Unit
+from ckptmigrate.matching.units import List, Nobodys, Shape, Unit
 
 _MOST = 48
 """Gates with more candidates are settled by equal names or not at all: the best assignment is cubic."""
@@ -69,15 +69,13 @@ class Open:
     reason: str
 
 
-def pair_units(
-    sources: Sequence[Unit], targets: Sequence[Unit], repeated: frozenset[str] = frozenset()
-) -> tuple[list[Pair], list[Open]]:
+def pair_units(sources: Sequence[Unit], targets: Sequence[Unit], nobodys: Nobodys) -> tuple[list[Pair], list[Open]]:
     """Pair the units of two graphs.
 
     Args:
         sources: The units of the source that nothing else has settled.
         targets: Those of the target.
-        repeated: Names of layers that tell no layer, because another one has them as well.
+        nobodys: Names of layers that tell no layer.
 
     Returns:
         The pairs that the evidence leads to, and the units for which it does not decide.
@@ -90,11 +88,9 @@ def pair_units(
         all(len(each.sources) == len(each.targets) for each in components)
         and sum(len(each.sources) for each in components) == len(sources) == len(targets)
     )  # fmt: skip
-    nobodys = repeated.union(
-        *(counted_names(name for unit in units for name in unit.names) for units in (sources, targets))
-    )
     families = _families(sources), _families(targets)
-    known = _Known(_dull(sources) | _dull(targets), nobodys, is_complete, families)
+    ends = _count_ends(sources), _count_ends(targets)
+    known = _Known(_dull(sources) | _dull(targets), nobodys, is_complete, families, ends)
     for candidates in components:
         found, left = _decide(candidates, known)
         pairs.extend(found)
@@ -113,12 +109,14 @@ class _Known:
         nobodys: Names of layers that are no identity: several of a side have them, or differ in a count alone.
         is_complete: Whether there are as many candidates on both sides everywhere.
         families: For each side, how many layers are called alike but for the numbers of blocks.
+        ends: For each side, how many names end so.
     """
 
     dull: frozenset[str]
-    nobodys: frozenset[str]
+    nobodys: Nobodys
     is_complete: bool
     families: tuple[Counter[object], Counter[object]]
+    ends: tuple[Counter[str], Counter[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,8 +359,10 @@ def _members(s: Unit, t: Unit, known: _Known) -> _Blocks | None:
     """The target's unit with its members in the order of the source's; None if names and order contradict."""
     # What a class calls its variables says which class it is, and not which object.
     are_objects = s.roles[0][0] != "" or not any("/" in name for name in s.names)
-    by_name = by_given_names(s.names, t.names) if are_objects and known.nobodys.isdisjoint(s.names) else None
-    if by_name is not None:
+    by_name = (
+        by_given_names(s.names, t.names) if are_objects and not any(name in known.nobodys for name in s.names) else None
+    )
+    if by_name is not None and _are_theirs_alone(s.names, t.names, known):
         return _Blocks(_reordered(t, by_name), ("each has the other's name",), is_named=True)
     if len(s.members) == 1:
         return _Blocks(t, ())
@@ -437,6 +437,18 @@ def by_given_names(olds: Sequence[str], news: Sequence[str]) -> list[int] | None
         return None
     at = {name: number for number, name in enumerate(news)}
     return [at[name] for name in olds]
+
+
+def _are_theirs_alone(olds: Sequence[str], news: Sequence[str], known: _Known) -> bool:
+    """Whether equal names, or equal ends of names, are those of no other layers."""
+    if {*olds} == {*news}:
+        return True
+    shorter = min((olds, news), key=lambda names: sum(map(len, names)))
+    return all(ends[name] == 1 for ends in known.ends for name in shorter)
+
+
+def _count_ends(units: Sequence[Unit]) -> Counter[str]:
+    return Counter(end for unit in units for name in unit.names for end in _ends(name))
 
 
 def _without_holders(names: Sequence[str], others: Sequence[str]) -> list[str]:

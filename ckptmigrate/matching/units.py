@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
-from ckptmigrate.matching.names import is_automatic
+from ckptmigrate.matching.names import counted_names, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of
 from ckptmigrate.spec import TensorSpec
 
@@ -95,15 +95,34 @@ class Unit:
         )
 
 
-def repeated_names(graph: ObjectGraph) -> frozenset[str]:
-    """The names that several layers have, as those of a Keras 3 model that is no functional one: no identity."""
-    holders: dict[str, set[int]] = {}
-    for number, node in enumerate(graph.nodes):
-        for child in graph.tree_children(number).values() if node.children else ():
-            name = graph.nodes[child].full_name
-            if name and child not in graph.slot_nodes:
-                holders.setdefault(name.rpartition("/")[0], set()).add(number)
-    return frozenset(name for name, found in holders.items() if len(found) > 1)
+@dataclass(frozen=True, slots=True)
+class Nobodys:
+    """The names of layers that are no identity, of a graph or of two.
+
+    Attributes:
+        repeated: Those that several layers have, as in a Keras 3 model that is no functional one.
+        counted: Those that differ in nothing but numbers that nobody gave.
+    """
+
+    repeated: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, graph: ObjectGraph) -> Nobodys:
+        holders: dict[str, set[int]] = {}
+        for number, node in enumerate(graph.nodes):
+            for child in graph.tree_children(number).values() if node.children else ():
+                name = graph.nodes[child].full_name
+                if name and child not in graph.slot_nodes:
+                    holders.setdefault(name.rpartition("/")[0], set()).add(number)
+        repeated = frozenset(name for name, found in holders.items() if len(found) > 1)
+        return cls(repeated, counted_names(holders))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.repeated or name in self.counted
+
+    def __or__(self, other: Nobodys) -> Nobodys:
+        return Nobodys(self.repeated | other.repeated, self.counted | other.counted)
 
 
 def read_units(graph: ObjectGraph, skipped: Collection[int], repeated: frozenset[str] = frozenset()) -> list[Unit]:
