@@ -10,6 +10,8 @@ from functools import cache
 import pytest
 from architectures import FAMILIES, Part, Weight, batch_norm, conv, dense, embedding, listed, lstm, multi_head
 from changes import CHANGES
+from large import SHAPES, read
+from large import ends as large_ends
 from layouts import Design, State, lay
 from refactorings import case
 from scoring import judge, wrong_drops
@@ -58,6 +60,9 @@ def print_digest():
         ends = Endpoint("source", "sha256:s"), Endpoint("target", "sha256:t")
         digest.update(repr((drawn(seed).truth, drawn(seed).undecidable)).encode())
         digest.update(make_plan(*ends, matched(seed)).to_json())
+    for shape in SHAPES:
+        large = match_graphs(*(read(*end) for end in large_ends(shape, 400)))
+        digest.update(make_plan(*ends, large).to_json())
     print(digest.hexdigest())  # noqa: T201  # what the other process reads
 
 

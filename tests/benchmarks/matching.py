@@ -59,7 +59,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", help="with --seed: these refactorings, separated by commas")
     parser.add_argument("--scale", action="store_true", help="time and memory")
     parser.add_argument("--largest", type=int, default=1_000_000, help="with --scale: nodes of the largest checkpoint")
-    parser.add_argument("--shapes", default="blocks,names,row", help="with --scale: which models")
+    parser.add_argument(
+        "--shapes",
+        default="blocks,names,row,attributes,inserted,tied,tf1",
+        help="with --scale: which models; also the other shapes of tests/large.py",
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "ckptmigrate-benchmarks")
     return parser.parse_args()
@@ -450,6 +454,7 @@ def scale(arguments: argparse.Namespace) -> None:
         "| model | variables | nodes | read, s | match, s | plan, s | peak, MB | match, us a variable | decided |"
     ]
     lines += ["|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    lines_of_growth = list(_growth(rows))
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for shape, cost in rows:
         each = cost["match_s"] / cost["variables"] * 1e6
@@ -458,13 +463,32 @@ def scale(arguments: argparse.Namespace) -> None:
             f" {cost['match_s']:.1f} | {cost['plan_s']:.1f} | {cost['peak_mb']:.0f} | {each:.0f} |"
             f" {cost['decided']:.1%} |"
         )
-        curves[shape].append((cost["nodes"], cost["match_s"]))
+        curves[shape].append((cost["nodes"], _all_s(cost)))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    lines += ["", *lines_of_growth]
     (arguments.out / "matching-scale.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    title = "Time to match two checkpoints, by the nodes of one"
+    title = "Time to read, match and plan two checkpoints, by the nodes of one"
     drawn = plot(title, "nodes", "seconds", curves, logarithmic=True)
     (arguments.out / "matching-scale.svg").write_text(drawn, encoding="utf-8")
     print("\n".join(lines))
+
+
+def _all_s(cost: Mapping[str, float]) -> float:
+    return cost["read_s"] + cost["match_s"] + cost["plan_s"]
+
+
+def _growth(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
+    """How time grows with size: the exponent of a line through all sizes, and the largest beside the smallest."""
+    for shape in dict.fromkeys(shape for shape, _ in rows):
+        costs = [cost for other, cost in rows if other == shape]
+        if len(costs) < 2:
+            continue
+        points = [(math.log(cost["nodes"]), math.log(_all_s(cost))) for cost in costs]
+        middle = [sum(column) / len(points) for column in zip(*points, strict=True)]
+        slope = sum((x - middle[0]) * (y - middle[1]) for x, y in points) / sum((x - middle[0]) ** 2 for x, _ in points)
+        each = [_all_s(cost) / cost["nodes"] for cost in costs]
+        yield f"- {shape}: time grows with the {slope:.2f}th power of the nodes; a node of the largest takes "
+        yield f"  {each[-1] / each[0]:.2f} times as long as one of the smallest."
 
 
 def make_large(shape: str, size: int, file: Path) -> None:
@@ -472,12 +496,16 @@ def make_large(shape: str, size: int, file: Path) -> None:
     from architectures import Part, dense, embedding, layer_norm, listed
     from changes import rename, wrap
     from drafts import Draft
+    from large import SHAPES, ends, word
     from layouts import Design, State, store
     from refactorings import copied
     from rows import insert_other
 
     rng = random.Random(size)  # noqa: S311  # nothing is to be kept secret
     variables = size if size > 0 else -size // 4
+    if shape in SHAPES:
+        file.write_bytes(pickle.dumps(ends(shape, variables)))
+        return
     if shape == "blocks":
 
         def block():
@@ -506,26 +534,26 @@ def make_large(shape: str, size: int, file: Path) -> None:
         held.children = {f"{label}_embedding": child for label, child in held.children.items()}
     for change in changes:
         change(draft)
-    ends = [store(design) for design in (draft.source, draft.target)]
-    file.write_bytes(pickle.dumps([(end.graph, end.specs) for end in ends]))
-
-
-def word(number: int) -> str:
-    """A word for a number: names with numbers would be positions."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return letters[number % 26] + (word(number // 26 - 1) if number >= 26 else "")
+    stored = [store(design) for design in (draft.source, draft.target)]
+    file.write_bytes(pickle.dumps([(end.graph, end.specs) for end in stored]))
 
 
 def measure(file: Path) -> None:
     """Read, match, plan; print what it took."""
+    import gc
     import resource
 
-    from ckptmigrate import Endpoint, ObjectGraph, make_plan, match_graphs
+    # To import it takes as long for the smallest as for the largest.
+    import scipy.optimize  # noqa: F401
+    from large import read as read_graph
 
+    from ckptmigrate import Endpoint, make_plan, match_graphs
+
+    gc.set_threshold(100_000, 50, 10)  # as the command line has it
     ends = pickle.loads(file.read_bytes())  # noqa: S301  # our own file
     # The processor's time: what else runs on the machine is no matter.
     started = time.process_time()
-    source, target = (ObjectGraph.from_bytes(graph, specs, where="large") for graph, specs in ends)
+    source, target = (read_graph(graph, specs) for graph, specs in ends)
     read = time.process_time()
     matching = match_graphs(source, target)
     matched = time.process_time()
