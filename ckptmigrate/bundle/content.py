@@ -110,13 +110,20 @@ def _is_plain_number(value: float, dtype: DType) -> bool:
         return math.isinf(value)
     if value == int(value) and abs(value) <= _WHOLE:
         return True
-    plain = (float(f"{value:.3g}"), *_PRIORS)
-    return 1e-12 < abs(value) < 1e12 and value in (map(_rounded, plain) if dtype is DType.FLOAT32 else plain)
+    if not 1e-12 < abs(value) < 1e12:
+        return False
+    short = float(f"{value:.3g}")
+    if dtype is not DType.FLOAT32:
+        return value == short or value in _PRIORS
+    return value in (_rounded(short), *_ROUNDED_PRIORS)
 
 
 def _rounded(value: float) -> float:
     """A number as float32 has it."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+_ROUNDED_PRIORS = tuple(map(_rounded, _PRIORS))
 
 
 def _single(dtype: DType, word: int) -> float:
@@ -239,21 +246,37 @@ def _crc_of(element: bytes, count: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _solved(itemsize: int, count: int, bits: tuple[int, int]) -> tuple[dict[int, tuple[int, int]], tuple[int, ...]]:
-    """A basis of the checksums of one element repeated: by its highest bit, each with the element; and the kernel."""
+def _solved(itemsize: int, count: int, bits: tuple[int, int]) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """How elements that are repeated are had back from their checksums.
+
+    Returns:
+        Four tables, one for each byte of a checksum, from the lowest up. What they have for its bytes, added up, is an
+        element in the bits above 32, and below them what is left of the checksum; and the elements that add nothing.
+    """
     matrix, _ = _repetition(itemsize, count)
-    basis: dict[int, tuple[int, int]] = {}
+    basis: dict[int, int] = {}
     kernel: list[int] = []
     for bit, image in enumerate(matrix[slice(*bits)]):
-        left, element = image, 1 << bit
-        while left and left.bit_length() in basis:
-            other, added = basis[left.bit_length()]
-            left, element = left ^ other, element ^ added
-        if left:
-            basis[left.bit_length()] = left, element
-        else:
-            kernel.append(element)
-    return basis, tuple(kernel)
+        vector = 1 << bit + 32 | image
+        for pivot, other in basis.items():
+            if vector >> pivot & 1:
+                vector ^= other
+        left = vector & 0xFFFFFFFF
+        if not left:
+            kernel.append(vector >> 32)
+            continue
+        pivot = left.bit_length() - 1
+        basis = {at: other ^ vector if other >> pivot & 1 else other for at, other in basis.items()}
+        basis[pivot] = vector
+    # A bit that no element has alone stays; one that has one takes the element, and all that it adds.
+    units = [1 << bit ^ basis.get(bit, 0) for bit in range(32)]
+    tables = []
+    for start in range(0, 32, 8):
+        table = [0]
+        for unit in units[start : start + 8]:
+            table += [value ^ unit for value in table]
+        tables.append(tuple(table))
+    return tuple(tables), tuple(kernel)
 
 
 def _repeated(itemsize: int, count: int, bits: tuple[int, int], crc: int) -> Iterator[int]:
@@ -262,14 +285,12 @@ def _repeated(itemsize: int, count: int, bits: tuple[int, int], crc: int) -> Ite
     There are few: none for most checksums of short elements, one or two for those of four bytes.
     """
     _, zeros = _repetition(itemsize, count)
-    basis, kernel = _solved(itemsize, count, bits)
-    left, element = crc ^ zeros, 0
-    while left:
-        if left.bit_length() not in basis:
-            return
-        other, added = basis[left.bit_length()]
-        left, element = left ^ other, element ^ added
-    found = [element]
+    (one, two, three, four), kernel = _solved(itemsize, count, bits)
+    crc ^= zeros
+    found = one[crc & 255] ^ two[crc >> 8 & 255] ^ three[crc >> 16 & 255] ^ four[crc >> 24]
+    if found & 0xFFFFFFFF:
+        return
+    elements = [found >> 32]
     for more in kernel[:4]:
-        found += [one ^ more for one in found]
-    yield from found
+        elements += [element ^ more for element in elements]
+    yield from elements

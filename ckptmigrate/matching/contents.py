@@ -29,16 +29,15 @@ _DTYPES = FLOATS | {
 
 
 class Value(NamedTuple):
-    """What a tensor holds, whatever its shape: two of them are equal if the tensors are, but for their axes."""
+    """What a tensor holds, whatever its shape: two of them are equal if the tensors are, but for their axes.
 
-    dtype: DType
-    num_elements: int
+    Attributes:
+        kind: Dtype and number of elements: what has to be equal for values to be equal at all.
+        crc32c: The checksum of its bytes.
+    """
+
+    kind: tuple[int, int]
     crc32c: int
-
-    @property
-    def kind(self) -> tuple[DType, int]:
-        """What has to be equal for values to be equal at all."""
-        return self.dtype, self.num_elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +67,26 @@ class Contents:
         return None not in (ours, theirs) and ours != theirs
 
 
-def values_of(graph: ObjectGraph, crcs: Mapping[Key, int]) -> dict[Key, Value]:
-    """The values of variables and slots that are large enough to tell something."""
+def values_of(graph: ObjectGraph, crcs: Mapping[Key, int], *, of_slots: bool) -> dict[Key, Value]:
+    """The values of variables, or of slots, that are large enough to tell something."""
     found: dict[Key, Value] = {}
+    kinds: dict[TensorSpec, tuple[int, int] | None] = {}
     for key, number in graph.node_of.items():
-        crc = crcs.get(key)
-        spec = graph.specs[key]
-        if crc is None or spec.dtype not in _DTYPES or number in graph.scalars:
+        if (number in graph.slot_nodes) != of_slots or key not in crcs or number in graph.scalars:
             continue
-        count = spec.num_elements
-        if count >= _LEAST_ELEMENTS and count * (spec.dtype.itemsize_bytes or 0) >= _LEAST_BYTES:
-            found[key] = Value(spec.dtype, count, crc)
+        spec = graph.specs[key]
+        if spec not in kinds:
+            kinds[spec] = _kind(spec)
+        kind = kinds[spec]
+        if kind is not None:
+            found[key] = Value(kind, crcs[key])
     return found
+
+
+def _kind(spec: TensorSpec) -> tuple[int, int] | None:
+    count = spec.num_elements
+    is_large = count >= _LEAST_ELEMENTS and count * (spec.dtype.itemsize_bytes or 0) >= _LEAST_BYTES
+    return (int(spec.dtype), count) if is_large and spec.dtype in _DTYPES else None
 
 
 def is_trained_vector(spec: TensorSpec) -> bool:

@@ -24,8 +24,9 @@ a copy that was frozen gives its twin's place the same values. That is proposed,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ckptmigrate.bundle.content import is_plain
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
@@ -34,7 +35,7 @@ from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.names import is_automatic
 from ckptmigrate.matching.result import Step
 from ckptmigrate.ops import Op, Reshape
-from ckptmigrate.spec import Key
+from ckptmigrate.spec import Key, Path
 
 _MOST_PAIRS = 4096
 """So many pairs of one dtype and size may be left without a twin: 2^12 of 2^32."""
@@ -45,110 +46,128 @@ _CONTRADICTED = 0.7
 
 def take_contents(draft: Draft, contents: Contents) -> None:
     """Pair what has equal bytes, if these are trained values; rules that were taken stay."""
-    sides = _Side.of(draft.source, contents.source), _Side.of(draft.target, contents.target)
-    left = sides[0].without(sides[1]), sides[1].without(sides[0])
-    pairs = _pairs(*sides, left)
-    if not _are_trained(pairs, *sides):
+    search = _Search(draft, contents)
+    variables = search.pairs(*search.variables)
+    if not variables:
         return
+    if not _are_most(variables, *search.vectors) and not _are_in_no_drawn_order(variables, *search.variables):
+        slots = search.pairs(*search.slots)
+        if not _are_most(slots, *search.slots):
+            return
     draft.contents = contents
-    variables = {s: t for s, t in pairs.items() if s not in sides[0].slots and t not in sides[1].slots}
+    source, target = search.variables
+    left = target.without(source)
     for s, t in variables.items():
-        against = _against(s, t, *sides, left[1])
-        _take_variable(draft, s, t, _said(sides[1], t), against)
+        _take_variable(draft, s, t, _said(target, t), _against(s, t, source, target, left))
     _take_siblings(draft, contents)
-    for s, t in pairs.items():
-        if s in sides[0].slots and t in sides[1].slots:
-            _take_slot(draft, s, t, _said(sides[1], t))
+    if not all(map(_tells_its_slots, (draft.source, draft.target))):
+        for s, t in search.pairs(*search.slots).items():
+            _take_slot(draft, s, t, _said(search.slots[1], t))
+
+
+def _tells_its_slots(graph: ObjectGraph) -> bool:
+    """Whether it is certain of each slot whose it is; it then goes where that goes."""
+    return all(slot.variable is not None and slot.certain for each in graph.optimizers for slot in each.slots)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One side's values.
+    """The values of one side's variables, or of its slots.
 
     Attributes:
         graph: The graph.
         values: The value of each tensor that has one which can count.
-        holders: The tensors of each value.
-        slots: The keys of slots.
-        at: The variables by path, and by full name where somebody gave it and no other has it.
     """
 
     graph: ObjectGraph
     values: Mapping[Key, Value]
-    holders: Mapping[Value, Sequence[Key]]
-    slots: frozenset[Key]
-    at: Mapping[object, Key]
 
-    @classmethod
-    def of(cls, graph: ObjectGraph, crcs: Mapping[Key, int]) -> _Side:
-        values = values_of(graph, crcs)
-        holders: dict[Value, list[Key]] = {}
-        for key, value in values.items():
-            holders.setdefault(value, []).append(key)
-        slots = frozenset(key for number in graph.slot_nodes for key in graph.nodes[number].tensors.values())
-        counts = Counter(graph.nodes[graph.node_of[key]].full_name for key in values)
-        at: dict[object, Key] = {}
-        for key in values:
-            number = graph.node_of[key]
-            name = graph.nodes[number].full_name
-            at[graph.paths[number]] = key
-            if counts[name] == 1 and not any(map(is_automatic, name.split("/")[:-1])):
-                at[name] = key
-        return cls(graph, values, holders, slots, at)
+    @cached_property
+    def holders(self) -> Mapping[Value, Sequence[Key]]:
+        """The tensors of each value."""
+        found: dict[Value, list[Key]] = {}
+        for key, value in self.values.items():
+            found.setdefault(value, []).append(key)
+        return found
 
-    def variables(self) -> Iterator[tuple[Key, Value]]:
-        return ((key, value) for key, value in self.values.items() if key not in self.slots)
+    @cached_property
+    def at(self) -> Mapping[object, Key]:
+        """The variables by path, and by full name where somebody gave it and no other has it."""
+        counts = Counter(self.graph.nodes[self.graph.node_of[key]].full_name for key in self.values)
+        found: dict[object, Key] = {}
+        for key in self.values:
+            path, name = self.places(key)
+            found[path] = key
+            if name and counts[name] == 1 and not any(map(is_automatic, name.split("/")[:-1])):
+                found[name] = key
+        return found
+
+    def places(self, key: Key) -> tuple[Path, str]:
+        """Where a variable is, and what it is called."""
+        number = self.graph.node_of[key]
+        return self.graph.paths[number], self.graph.nodes[number].full_name
 
     def is_plain(self, key: Key) -> bool:
         return is_plain(self.graph.specs[key], self.values[key].crc32c)
 
-    def places(self, key: Key) -> Iterator[object]:
-        """What says where a variable is: its path, and its name if it tells it."""
-        number = self.graph.node_of[key]
-        yield self.graph.paths[number]
-        yield self.graph.nodes[number].full_name
-
     def without(self, other: _Side) -> Counter[object]:
-        """How many variables have no twin on the other side, by dtype and size."""
-        return Counter(value.kind for _, value in self.variables() if value not in other.holders)
+        """How many have no twin on the other side, by dtype and size."""
+        return Counter(value.kind for value in self.values.values() if value not in other.holders)
 
 
-def _pairs(source: _Side, target: _Side, left: Sequence[Mapping[object, int]]) -> dict[Key, Key]:
-    """The tensors that alone on their side have a value that is alone on the other; in the target's order."""
-    found: dict[Key, Key] = {}
-    for value, keys in target.holders.items():
-        others = source.holders.get(value, ())
-        if len(keys) == len(others) == 1 and left[0][value.kind] * left[1][value.kind] <= _MOST_PAIRS:
-            (t,), (s,) = keys, others
-            if not (target.is_plain(t) or source.is_plain(s)):
-                found[s] = t
-    return found
+@dataclass(frozen=True)
+class _Search:
+    draft: Draft
+    contents: Contents
+
+    @cached_property
+    def variables(self) -> tuple[_Side, _Side]:
+        return self.sides(of_slots=False)
+
+    @cached_property
+    def vectors(self) -> tuple[_Side, _Side]:
+        """The variables that are plain as long as nobody trains them."""
+        source, target = (
+            _Side(
+                side.graph,
+                {key: value for key, value in side.values.items() if is_trained_vector(side.graph.specs[key])},
+            )
+            for side in self.variables
+        )
+        return source, target
+
+    @cached_property
+    def slots(self) -> tuple[_Side, _Side]:
+        return self.sides(of_slots=True)
+
+    def sides(self, *, of_slots: bool) -> tuple[_Side, _Side]:
+        old, new = self.draft.source, self.draft.target
+        return (
+            _Side(old, values_of(old, self.contents.source, of_slots=of_slots)),
+            _Side(new, values_of(new, self.contents.target, of_slots=of_slots)),
+        )
+
+    def pairs(self, source: _Side, target: _Side) -> dict[Key, Key]:
+        """The tensors that alone on their side have a value that is alone on the other; in the target's order."""
+        old, new = source.without(target), target.without(source)
+        found: dict[Key, Key] = {}
+        for value, keys in target.holders.items():
+            others = source.holders.get(value, ())
+            if len(keys) == len(others) == 1 and old[value.kind] * new[value.kind] <= _MOST_PAIRS:
+                (t,), (s,) = keys, others
+                if not (target.is_plain(t) or source.is_plain(s)):
+                    found[s] = t
+        return found
 
 
 # Whether values are trained ones.
 
 
-def _are_trained(pairs: Mapping[Key, Key], source: _Side, target: _Side) -> bool:
-    """Whether equal values can be no fresh ones."""
-    if not pairs:
-        return False
+def _are_most(pairs: Mapping[Key, Key], source: _Side, target: _Side) -> bool:
+    """Whether most tensors of one kind are twins of others, of those that could be."""
+    known = {value.kind for value in source.values.values()}
     twins = frozenset(pairs.values())
-
-    def vectors(side: _Side) -> Iterator[Key]:
-        return (key for key, _ in side.variables() if is_trained_vector(side.graph.specs[key]))
-
-    def slots(side: _Side) -> Iterator[Key]:
-        return (key for key in side.values if key in side.slots)
-
-    return any(
-        _are_most(twins, {source.values[key].kind for key in keys(source)}, keys(target), target)
-        for keys in (vectors, slots)
-    ) or _are_in_no_drawn_order(pairs, source, target)
-
-
-def _are_most(twins: frozenset[Key], known: set[object], keys: Iterable[Key], target: _Side) -> bool:
-    """Whether most of some tensors are twins of others, of those that could be."""
-    could = [key for key in keys if target.values[key].kind in known]
+    could = [key for key, value in target.values.items() if value.kind in known]
     return 2 * sum(key in twins for key in could) > len(could)
 
 
@@ -159,7 +178,7 @@ def _are_in_no_drawn_order(pairs: Mapping[Key, Key], source: _Side, target: _Sid
     something else: what is equal has equal ranks, or not everything is.
     """
     whole = any(
-        all(value in other.holders or side.is_plain(key) for key, value in side.variables())
+        all(value in other.holders or side.is_plain(key) for key, value in side.values.items())
         for side, other in ((source, target), (target, source))
     )
     if not whole:
@@ -172,7 +191,7 @@ def _are_in_no_drawn_order(pairs: Mapping[Key, Key], source: _Side, target: _Sid
     return any(len(found) > 1 for found in offsets.values())
 
 
-def _ranks(side: _Side, kinds: set[tuple[object, int]]) -> dict[Key, int]:
+def _ranks(side: _Side, kinds: set[tuple[int, int]]) -> dict[Key, int]:
     """Which of its dtype and size each variable is, of those that are not plain, from the root down."""
     counts: Counter[object] = Counter()
     found: dict[Key, int] = {}
@@ -180,7 +199,7 @@ def _ranks(side: _Side, kinds: set[tuple[object, int]]) -> dict[Key, int]:
     while stack:
         number = stack.pop()
         key = side.graph.nodes[number].tensors.get(VARIABLE_ROLE)
-        value = None if key is None or key in side.slots else side.values.get(key)
+        value = None if key is None else side.values.get(key)
         if key is not None and value is not None and value.kind in kinds and not side.is_plain(key):
             found[key] = counts[value.kind]
             counts[value.kind] += 1
@@ -276,7 +295,6 @@ def _take_siblings(draft: Draft, contents: Contents) -> None:
                 if key not in draft.used and key not in draft.dropped and goal not in draft.steps:
                     draft.used.add(key)
                     draft.steps[goal] = Step(goal, (key,), (), "certain", 1.0, (said,))
-                    draft.proven.add(goal)
                     draft.objects.setdefault(draft.target.node_of[goal], draft.source.node_of[key])
 
 
