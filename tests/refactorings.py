@@ -90,6 +90,8 @@ def case(seed: int, only: Sequence[str] | None = None) -> Case:
         followed = not source.hides_lists or name in _WHERE_LISTS_ARE_HIDDEN
         if len(applied) < wanted and followed and CHANGES[name][0](draft):
             applied.append(name)
+    if _hides_order(draft):
+        return case(seed, [name for name in applied if name != "reorder"])
     undecidable = {**_undecidable(draft), **draft.undecidable}
     truth, hopeless = _truth(draft, lay(source), lay(draft.target), undecidable)
     return Case(
@@ -265,14 +267,24 @@ def _undecidable(draft: Draft) -> dict[Weight, str]:
         for item in _unplaced(draft, old, items):
             found.update(dict.fromkeys(weights_below(item), why))
     for old, items in draft.shuffled:
-        looks = [look_of(item) for item in old]
+        looks, now = ([look_of(item) for item in row] for row in (old, items))
         for item in items:
-            if looks.count(look_of(item.origin)) > 1 and not _is_named(draft, item):
+            is_one_of_several = looks.count(look_of(item.origin)) > 1 or now.count(look_of(item)) > 1
+            if is_one_of_several and not _is_named(draft, item):
                 found.update(dict.fromkeys(weights_below(item), "position"))
     for thing, why in _unrecognized(draft):
         weights = [thing] if isinstance(thing, Weight) else weights_below(thing)
         found.update((weight, why) for weight in weights if not _is_held_elsewhere(draft, weight))
     return found
+
+
+def _hides_order(draft: Draft) -> bool:
+    """Whether items changed places that nothing tells apart any more: two checkpoints of no change at all."""
+    for old, items in draft.shuffled:
+        before = sorted(items, key=lambda item: [part is item.origin for part in old].index(True))
+        if [look_of(item) for item in before] == [look_of(item) for item in items]:
+            return not all(_is_named(draft, item) for item in items)
+    return False
 
 
 def _is_named(draft: Draft, part: Thing) -> bool:

@@ -20,7 +20,17 @@ from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.alignment import sure_pairs
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.forms import with_changed_forms
-from ckptmigrate.matching.names import are_renamed, crossed, is_automatic, is_given, item_names, moved, slot_tails
+from ckptmigrate.matching.names import (
+    Name,
+    are_renamed,
+    crossed,
+    is_automatic,
+    is_given,
+    item_names,
+    moved,
+    scope_names,
+    slot_tails,
+)
 from ckptmigrate.spec import Key, TensorSpec, format_path
 
 _INDEX = re.compile(r"(?P<before>.*?)(?P<index>\d+)(?P<after>\D*)", re.DOTALL)
@@ -231,6 +241,7 @@ class _Lists:
         self.known: dict[tuple[int, ...], int] = {}
         self.bags: list[Counter[TensorSpec]] = []
         self.turned: list[Counter[TensorSpec]] = []
+        self.whatever_order: dict[frozenset[tuple[TensorSpec, int]], int] = {}
         self.shared: dict[tuple[int, int], int] = {}
         self.sound: set[tuple[int, int, str, int, int]] = set()
 
@@ -306,11 +317,10 @@ class _Lists:
                 yield everything, f"{change}: an index may mean another item"
             return
         labels = list(source_items)
-        left_names = item_names(self.source, list(source_items.values()))
-        right_names = item_names(self.target, list(target_items.values()))
-        reordered = _misplaced(source_items, target_items, known)
-        if not reordered and (found := moved(left_names, right_names)):
-            reordered = f"`{'/'.join(left_names[found[0]])}` is now item {labels[found[1]]}"
+        items = list(source_items.values()), list(target_items.values())
+        left_names, right_names = item_names(self.source, items[0]), item_names(self.target, items[1])
+        reordered = _misplaced(source_items, target_items, known) or _moved(left_names, right_names, labels)
+        reordered = reordered or _moved(scope_names(self.source, items[0]), scope_names(self.target, items[1]), labels)
         if reordered:
             yield everything, f"changed order: {reordered}"
             return
@@ -334,7 +344,9 @@ class _Lists:
         }
         if unsure:
             yield unsure, "changed, with equal items on both sides of the change: one may be new and another gone"
-        nearer = self._nearer(dict(zip(labels, left, strict=True)), dict(zip(labels, right, strict=True)), ties=False)
+        is_shuffled = _are_shuffled(*([self._turned(content) for content in side] for side in (left, right)))
+        sides = (dict(zip(labels, side, strict=True)) for side in (left, right))
+        nearer = self._nearer(*sides, ties=is_shuffled)
         if nearer - unsure:
             yield nearer - unsure, "changed, and items of it are more like others now than like those at their index"
 
@@ -403,6 +415,11 @@ class _Lists:
             self.shared[pair] = sum((bags[one] & bags[other]).total() for bags in (self.bags, self.turned))
         return self.shared[pair]
 
+    def _turned(self, content: int) -> int:
+        """A number for what an item's tensors are, whatever the order of their axes."""
+        kinds = frozenset(self.turned[content].items())
+        return self.whatever_order.setdefault(kinds, len(self.whatever_order))
+
     def contents(self, graph: ObjectGraph, number: int) -> int:
         """A number for what tensors are at or below a node but slots, whatever they are called."""
         kinds, slots = self.kinds, graph.slot_owner
@@ -423,6 +440,12 @@ def _misplaced(source_items: Mapping[str, int], target_items: Mapping[str, int],
         if position.get(known.get(node, -1), number) != number:
             return f"item {labels[number]} is now {labels[position[known[node]]]}"
     return ""
+
+
+def _moved(left: Sequence[Name], right: Sequence[Name], labels: Sequence[str]) -> str:
+    """Which item's name stands elsewhere on the other side; empty if none does."""
+    found = moved(left, right)
+    return f"`{'/'.join(left[found[0]])}` is now item {labels[found[1]]}" if found else ""
 
 
 def _sure_places(left: Sequence[int], right: Sequence[int]) -> set[int]:
@@ -523,7 +546,7 @@ def aligned_items(
     )
     if old_items.keys() == new_items.keys() or not all(label[-1].isdecimal() for label in old_items):
         return
-    if {_INDEX.sub("N", label) for label in old_items} - {*_LISTS}:
+    if {_INDEX.sub(r"\g<before>N\g<after>", label) for label in old_items} - {*_LISTS}:
         return
     olds, news = list(old_items.values()), list(new_items.values())
     old_names, new_names = item_names(source, olds), item_names(target, news)

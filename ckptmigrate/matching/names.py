@@ -99,6 +99,22 @@ def item_names(graph: ObjectGraph, items: Sequence[int]) -> list[Name]:
     return [name[shared:] for name in names]
 
 
+def scope_names(graph: ObjectGraph, items: Sequence[int]) -> list[Name]:
+    """For each item of a list, what all its variables' full names begin with, beyond what those of all items do.
+
+    An item's first variable may be another one now; what it was called as a whole is still what it is called.
+    """
+    names = []
+    for item in items:
+        below = {
+            graph.nodes[graph.node_of[key]].full_name for key in graph.keys_below(item) if key not in graph.slot_owner
+        }
+        first, last = (tuple(name.split("/")[:-1]) for name in (min(below, default=""), max(below, default="")))
+        names.append(first[: _shared([first, last])])
+    shared = _shared(names)
+    return [name[shared:] for name in names]
+
+
 def _shared(texts: Sequence[str] | Sequence[Name]) -> int:
     """How many segments, or characters, all of several begin with."""
     if len(texts) < 2:  # one is not several

@@ -560,19 +560,26 @@ class _Called:
     """The units of a side by what they are called."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
-        self._places: dict[object, dict[Tokens, None]] = {}
+        self._units: dict[object, dict[object, Unit]] = {}
         for unit in units:
             for name in self._names(unit):
-                self._places.setdefault(name, {}).setdefault(unit.place)
+                self._units.setdefault(name, {}).setdefault((unit.place, unit.roles, len(unit.members)), unit)
 
     def another(self, one: Unit, twin: Unit) -> bool:
-        """Whether a unit of this side is called as one of the other side is, more than its twin on this side is."""
+        """Whether a unit of this side is called as one of the other side is, more than its twin on this side is.
+
+        Just as much is enough for what has the very shapes and was no candidate, being folded with others like it.
+        """
         near, known = len(one.place & twin.place), set(self._names(twin))
         return any(
-            len(one.place & place) >= near + (name in known)
+            len(one.place & unit.place) >= near + (name in known and not self._is_folded_otherwise(unit, twin))
             for name in self._names(one)
-            for place in islice(self._places.get(name, ()), _MOST)
+            for unit in islice(self._units.get(name, {}).values(), _MOST)
         )
+
+    @staticmethod
+    def _is_folded_otherwise(unit: Unit, twin: Unit) -> bool:
+        return unit.roles == twin.roles and len(unit.members) != len(twin.members)
 
     @staticmethod
     def _names(unit: Unit) -> Iterator[object]:

@@ -79,7 +79,9 @@ class Unit:
         if len(self.members) > 1:
             return frozenset()
         return frozenset(
-            label for label in (*self.holder, self.label) if label[-1:].isdigit() and label.strip("0123456789")
+            label.strip("_").lower()
+            for label in (*self.holder, self.label)
+            if label[-1:].isdigit() and label.strip("_0123456789")
         )
 
     @property
