@@ -145,3 +145,26 @@ def test_a_layer_named_on_one_side_only_is_what_stands_in_its_place_where_most_o
 
 def test_equal_rows_without_a_number_are_not_folded():
     assert [row.count for row in fold([("a", "x"), ("a", "x")], numbered=1)] == [1, 1]
+
+
+def test_one_list_of_a_functional_model_holds_an_encoders_blocks_and_a_decoders():
+    def block(side, at, labels, start):
+        named = {label: f"{side}_layer_{at}/{name}/kernel" for label, name in labels.items()}
+        return {label: {"kernel": Var(floats(4, 4, start=start), name)} for label, name in named.items()}
+
+    old_labels = {side: {"q": "q", "k": "k"} for side in ("encoder", "decoder")}
+    new_labels = {side: {"_query_dense": "query", "_key_dense": "key"} for side in ("encoder", "decoder")}
+    old_labels["decoder"]["cross"], new_labels["decoder"]["_cross"] = "cross", "cross"
+    old = {
+        "model": {
+            side: {"layers": [block(side, at, labels, 9 * at) for at in range(2)]}
+            for side, labels in old_labels.items()
+        }
+    }
+    rows = [block(side, at, labels, 0) for side, labels in new_labels.items() for at in range(2)]
+    new = {"model": {"_operations": dict(zip("2357", rows, strict=True))}}
+    found = statuses(match(old, new))
+    assert found["model/_operations/3/_query_dense/kernel"] == ("model/encoder/layers/1/q/kernel", "certain")
+    assert found["model/_operations/5/_query_dense/kernel"] == ("model/decoder/layers/0/q/kernel", "certain")
+    assert len(found) == 10
+    assert {status for _, status in found.values()} == {"certain"}

@@ -402,8 +402,8 @@ def _families(units: Sequence[Unit]) -> Counter[object]:
 
 
 def _family(unit: Unit) -> object:
-    """What a layer is called but for the numbers of blocks."""
-    return re.sub(r"\d+", "#", "/".join((*unit.holder, unit.label))), unit.roles
+    """What a layer is called but for the numbers of blocks; one list may hold an encoder's and a decoder's."""
+    return re.sub(r"\d+", "#", "/".join((*unit.holder, unit.label))), unit.roles, unit.tokens
 
 
 def _given_numbers(unit: Unit) -> set[tuple[int, ...]]:
