@@ -67,6 +67,9 @@ class DType(IntEnum):
     UINT2 = 32
     FLOAT4_E2M1FN = 33
 
+    # That of an enum is its name's, and computed anew each time; specs are looked up a million times.
+    __hash__ = int.__hash__
+
     @property
     def label(self) -> str:
         """The name that people and TensorFlow use, e.g. ``float32``."""

@@ -202,10 +202,11 @@ def read_optimizers(graph: ObjectGraph) -> tuple[Optimizer, ...]:
         return _read_names(graph)
     candidates = [number for number, node in enumerate(graph.nodes) if node.children or node.slot_records]
     candidates = [number for number in candidates if _looks_like_optimizer(graph, number)]
+    lists_of = {number: dict(_variable_lists(graph, number)) for number in candidates}
     internal: set[int] = set()
     for number in candidates:
         internal.update(child for child in graph.nodes[number].children.values() if graph.nodes[child].tensors)
-        for label, items in _variable_lists(graph, number):
+        for label, items in lists_of[number].items():
             if label != "_trainable_variables":
                 internal.update(items.values())
     wrappers = {
@@ -213,7 +214,7 @@ def read_optimizers(graph: ObjectGraph) -> tuple[Optimizer, ...]:
         for number in candidates
         if (inner := graph.child(number, "inner_optimizer")) is not None and inner in candidates
     }
-    return tuple(_read_optimizer(graph, number, internal, wrappers) for number in candidates)
+    return tuple(_read_optimizer(graph, number, lists, internal, wrappers) for number, lists in lists_of.items())
 
 
 def _looks_like_optimizer(graph: ObjectGraph, number: int) -> bool:
@@ -244,7 +245,13 @@ def _variable_lists(graph: ObjectGraph, number: int) -> Iterator[tuple[str, Mapp
             yield label, {int(index): item for index, item in node.children.items()}
 
 
-def _read_optimizer(graph: ObjectGraph, number: int, internal: set[int], wrappers: Mapping[int, int]) -> Optimizer:
+def _read_optimizer(
+    graph: ObjectGraph,
+    number: int,
+    lists: Mapping[str, Mapping[int, int]],
+    internal: set[int],
+    wrappers: Mapping[int, int],
+) -> Optimizer:
     node = graph.nodes[number]
     scalars = _scalars(graph, number)
     if node.slot_records or "iter" in node.children:
@@ -252,7 +259,6 @@ def _read_optimizer(graph: ObjectGraph, number: int, internal: set[int], wrapper
         words = {record.name: _kind(record.name, algorithm) for record in node.slot_records}
         records = tuple(Slot(words[record.name], record.slot, record.variable) for record in node.slot_records)
         return Optimizer(number, "legacy", records, frozenset(), algorithm, scalars)
-    lists = dict(_variable_lists(graph, number))
     named = {child for label, child in node.children.items() if label not in lists}
     kinds = {
         label: items

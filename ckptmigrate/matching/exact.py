@@ -155,6 +155,8 @@ def _told_apart(source: ObjectGraph, target: ObjectGraph, nameless: Mapping[int,
 
     Where they have no slots, one that is alone with its shape cannot be another.
     """
+    if not nameless:
+        return frozenset()
     old, new = slot_tails(source), slot_tails(target)
     lists = (source.child(optimizer.node, "_trainable_variables") for optimizer in source.optimizers)
     trained = {s for number in lists if number is not None for s in source.nodes[number].children.values()}

@@ -174,10 +174,14 @@ def same_layer(old: str, new: str) -> bool:
 
 def crossed(source: ObjectGraph, target: ObjectGraph, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     """The pairs of variables whose names say that each is another one's: names that people gave, and swapped."""
-    ours, theirs = _given(target), _given(source)
-    for s, t in pairs.items():
-        old, new = source.nodes[s].full_name, target.nodes[t].full_name
-        if old != new and old in ours and new in theirs and theirs.get(old) == s and ours.get(new) == t:
+    renamed = [
+        (s, t, old, new)
+        for s, t in pairs.items()
+        if (old := source.nodes[s].full_name) != (new := target.nodes[t].full_name) and "/" in old and "/" in new
+    ]
+    ours, theirs = (_given(target), _given(source)) if renamed else ({}, {})
+    for s, t, old, new in renamed:
+        if old in ours and new in theirs and theirs.get(old) == s and ours.get(new) == t:
             yield s, t
 
 
