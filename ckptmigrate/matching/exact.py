@@ -535,6 +535,36 @@ def _said(role: str, spec: TensorSpec) -> str:
     return str(spec) if role == VARIABLE_ROLE else spec.dtype.label
 
 
+def named_items(
+    source: ObjectGraph, target: ObjectGraph, doubt: Doubt, signatures: Signatures, counted: Collection[str]
+) -> Iterator[tuple[int, int]]:
+    """The items of a list whose indices changed that have a name which a person gave, and no other of either side has.
+
+    Names that stand in another order contradict the list: one of the two is not what it was.
+
+    Args:
+        source: The graph of the source.
+        target: The graph of the target.
+        doubt: The list.
+        signatures: What objects are.
+        counted: The segments of names that may be positions.
+    """
+    olds, news = doubt.items(source, doubt.source), doubt.items(target, doubt.target)
+    names = item_names(source, olds), item_names(target, news)
+    counts = tuple(map(Counter, names))
+    named = [
+        {name: item for name, item in zip(own, items, strict=True) if name and count[name] == 1}
+        for own, items, count in zip(names, (olds, news), counts, strict=True)
+    ]
+    shared = [name for name in named[0] if name in named[1]]
+    if shared != [name for name in named[1] if name in named[0]]:
+        return
+    for name in shared:
+        s, t = named[0][name], named[1][name]
+        if not any(segment in counted for segment in name) and signatures.of(source, s) == signatures.of(target, t):
+            yield s, t
+
+
 def aligned_items(
     source: ObjectGraph, target: ObjectGraph, doubt: Doubt, signatures: Signatures
 ) -> Iterator[tuple[int, int]]:

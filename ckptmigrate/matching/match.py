@@ -12,11 +12,20 @@ from ckptmigrate.matching.claims import Claim, read_claims
 from ckptmigrate.matching.contents import Contents
 from ckptmigrate.matching.converted import take_converted
 from ckptmigrate.matching.draft import Draft, Grounds
-from ckptmigrate.matching.exact import ExactPairs, Signatures, aligned_items, exact_pairs, keys_in, settled_by
+from ckptmigrate.matching.exact import (
+    ExactPairs,
+    Signatures,
+    aligned_items,
+    exact_pairs,
+    keys_in,
+    named_items,
+    settled_by,
+)
 from ckptmigrate.matching.full_names import take_full_names, take_names_as_paths
 from ckptmigrate.matching.fused import take_fused
 from ckptmigrate.matching.hypotheses import of_apart, of_tied, of_units
 from ckptmigrate.matching.list_hypotheses import of_list
+from ckptmigrate.matching.names import counted_segments
 from ckptmigrate.matching.parts import are_cut_otherwise, take_pieces
 from ckptmigrate.matching.proof import take_contents
 from ckptmigrate.matching.propose import Pair, are_transposed, pair_units
@@ -125,21 +134,28 @@ def _take_unowned(draft: Draft) -> None:
 
 
 def _take_aligned(draft: Draft, exact: ExactPairs) -> None:
-    """Of lists that changed length, the items that no alignment could take for others."""
+    """Of lists that changed, the items that names tell, and those that no alignment could take for others."""
     signatures = Signatures()
+    counted = frozenset().union(*map(counted_segments, (draft.source, draft.target) if exact.doubts else ()))
     for doubt in exact.doubts:
+        for pair in named_items(draft.source, draft.target, doubt, signatures, counted):
+            _take_items(draft, *pair, "both have one name, which a person gave and no other item has")
         for pair in aligned_items(draft.source, draft.target, doubt, signatures):
-            where = f"`{draft.source.say(pair[0])}` and `{draft.target.say(pair[1])}`"
-            evidence = f"every best alignment of the two lists pairs {where}"
-            alike = list(_walk_alike(draft, *pair))
-            if any(draft.differ(*keys) for s, t in alike for keys in _keys_of_both(draft, s, t)):
-                continue
-            for s, t in alike:
-                draft.objects.setdefault(t, s)
-                for source_key, target_key in _keys_of_both(draft, s, t):
-                    if target_key not in draft.steps and source_key not in draft.used:
-                        draft.used.add(source_key)
-                        draft.steps[target_key] = Step(target_key, (source_key,), (), "certain", 1.0, (evidence,))
+            _take_items(draft, *pair, "every best alignment of the two lists pairs them")
+
+
+def _take_items(draft: Draft, s: int, t: int, why: str) -> None:
+    """Pair two items of lists, of one structure, with all that is below them."""
+    alike = list(_walk_alike(draft, s, t))
+    if any(draft.differ(*keys) for pair in alike for keys in _keys_of_both(draft, *pair)):
+        return
+    evidence = f"`{draft.source.say(s)}` and `{draft.target.say(t)}`: {why}"
+    for old, new in alike:
+        draft.objects.setdefault(new, old)
+        for source_key, target_key in _keys_of_both(draft, old, new):
+            if target_key not in draft.steps and source_key not in draft.used:
+                draft.used.add(source_key)
+                draft.steps[target_key] = Step(target_key, (source_key,), (), "certain", 1.0, (evidence,))
 
 
 def _keys_of_both(draft: Draft, s: int, t: int) -> Iterator[tuple[Key, Key]]:

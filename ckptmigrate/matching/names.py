@@ -87,6 +87,13 @@ def counted_names(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for several in plain.values() if len(several) > 1 for name in several)
 
 
+def counted_segments(graph: ObjectGraph) -> frozenset[str]:
+    """The segments of full names that may be positions: with a number in them, and those that others have with one."""
+    segments = {segment for node in graph.nodes if node.full_name for segment in node.full_name.split("/")}
+    counted = {segment for segment in segments if is_automatic(segment) or any(map(str.isdigit, segment))}
+    return frozenset(counted | {re.sub(r"_?\d+", "", segment) for segment in counted})
+
+
 def _stem(segment: str) -> str:
     return _NUMBER_BEHIND.sub("", segment) if segment[-1:].isdecimal() else segment
 
