@@ -114,12 +114,12 @@ class Plan:
 
     def to_json(self) -> bytes:
         """The plan as ``ckptmigrate.plan/1``, indented, the same bytes for the same plan."""
-        # Steps, questions and drops have the fields of the schema, in its order; only operations do not.
+        # Drops have the fields of the schema, in its order; operations, and what made a step, do not.
         data = {
             "schema": SCHEMA,
             "source": _endpoint_data(self.source),
             "target": _endpoint_data(self.target),
-            "steps": [_step_data(step) if step.ops else step for step in self.steps],
+            "steps": list(map(_step_data, self.steps)),
             "ambiguous": [_question_data(question) for question in self.ambiguous],
             "unmatched_source": [unmatched.key for unmatched in self.unmatched_source],
             "unmatched_target": [unmatched.key for unmatched in self.unmatched_target],

@@ -101,7 +101,7 @@ def _steps_back(
             continue
         first = steps[0]
         evidence = f"the way back from `{', '.join(sources)}`"
-        yield Step(key, sources, operations, first.status, first.confidence, (evidence,))
+        yield Step(key, sources, operations, first.status, first.confidence, (evidence,), first.caveat)
 
 
 def _origin(key: Key, steps: Sequence[Step], specs: Mapping[Key, TensorSpec]) -> tuple[tuple[Key, ...], tuple[Op, ...]]:

@@ -9,6 +9,7 @@ from refactorings import Case, Origin
 
 from ckptmigrate import Matching, ObjectGraph
 from ckptmigrate.matching import Step
+from ckptmigrate.matching.confidence import Caveat
 from ckptmigrate.ops import Cast, Fill, Resize
 from ckptmigrate.spec import Key
 from ckptmigrate.verify.reference import apply_reference
@@ -30,6 +31,7 @@ class Finding:
         undecidable: Why nobody can know; empty if one can.
         is_new: Whether it truly has no source.
         problem: What is wrong, in words; empty if nothing is.
+        caveat: What keeps the step from being certain, if anything does.
     """
 
     target: Key
@@ -40,6 +42,7 @@ class Finding:
     undecidable: str
     is_new: bool
     problem: str = ""
+    caveat: Caveat | None = None
 
     @property
     def is_decided(self) -> bool:
@@ -71,7 +74,7 @@ def judge(case: Case, matching: Matching) -> list[Finding]:
         is_right = not problem
         if why and step.status in DECIDED:
             problem = f"decided, though nobody can know ({why}); {problem or 'right by luck'}"
-        found.append(Finding(key, template, step.status, step.confidence, is_right, why, is_new, problem))
+        found.append(Finding(key, template, step.status, step.confidence, is_right, why, is_new, problem, step.caveat))
     return found
 
 

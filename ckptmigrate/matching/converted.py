@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.confidence import Caveat, weakest
 from ckptmigrate.matching.conversions import Conversion, are_of_a_kind, grown, reshaped, turned
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.kinship import kinship
@@ -28,11 +29,9 @@ _MOST = 48
 _CLEAR = 0.5
 """So much more than anything else has to speak for a pair."""
 
-_SURE, _LIKELY = 0.9, 0.5
-"""The confidence of a pair that its place or its name tells, and of one that only its shape does."""
-
-_GROWN = 0.8
-"""The most confidence that what is new in a table is at its end: who adds tokens may sort them in."""
+_CAVEATS: Mapping[str, Caveat] = {"transpose": "transposed", "resize": "grown", "cast": "cast"}
+"""By the kind of a conversion, what keeps it from being certain: no checkpoint says that it happened, and rows that
+are new in a table are taken to be at its end, though who adds tokens may sort them in."""
 
 _TABLES = frozenset({"embedding", "lookup", "token", "position", "vocabulary", "vocab", "table"})
 """Words of tables of which a row is a token or a place: what people add rows to."""
@@ -46,14 +45,14 @@ class Converted:
         source: The unit of the source.
         target: The unit of the target, with its members in the order of the source's.
         conversions: What happens to each of its variables; None if nothing does.
-        confidence: How sure it is that they are each other.
+        caveat: What keeps it from being certain.
         evidence: Why, in words.
     """
 
     source: Unit
     target: Unit
     conversions: tuple[Conversion | None, ...]
-    confidence: float
+    caveat: Caveat
     evidence: tuple[str, ...]
 
 
@@ -90,7 +89,7 @@ def take_converted(
     groups: dict[object, list[Key]] = {}
     for pair in found:
         kinds = {conversion.kind for conversion in pair.conversions if conversion is not None}
-        groups.setdefault((tuple(sorted(kinds)), pair.confidence), []).extend(_take(draft, pair))
+        groups.setdefault((tuple(sorted(kinds)), pair.caveat), []).extend(_take(draft, pair))
     draft.proposed.extend(map(tuple, groups.values()))
 
 
@@ -165,7 +164,7 @@ class _Search:
                 s, old = at.get(twins[0], (t, ()))
                 if old == twins:
                     evidence = f"same path `{self.draft.target.say(member[0])}`"
-                    yield from self.accepted(_block(s, old), _block(t, member), _SURE, evidence)
+                    yield from self.accepted(_block(s, old), _block(t, member), evidence)
 
     def named(self, olds: Sequence[Unit], news: Sequence[Unit]) -> Iterator[Converted]:
         """What has the same name, which a person gave and nothing else has."""
@@ -173,7 +172,7 @@ class _Search:
         for name, others in right.items():
             some = left.get(name, [])
             if len(some) == len(others) == 1:
-                yield from self.accepted(some[0], others[0], _SURE, f"full name `{name}` on both sides")
+                yield from self.accepted(some[0], others[0], f"full name `{name}` on both sides")
 
     def by_given_name(self, units: Sequence[Unit], side: int) -> dict[str, list[Unit]]:
         """The layers, block by block, by the name that a person gave them."""
@@ -195,7 +194,7 @@ class _Search:
         for left, right in named.values():
             if len(left) == len(right) == 1:
                 evidence = f"names: {', '.join(sorted(left[0].own - self.dull))}"
-                yield from self.accepted(left[0], right[0], _SURE, evidence)
+                yield from self.accepted(left[0], right[0], evidence)
 
     def by_names(self, olds: Sequence[Unit], news: Sequence[Unit]) -> Iterator[Converted]:
         """What names tell of those that one kind of operation may lead from one to the other."""
@@ -212,15 +211,14 @@ class _Search:
     def free(self, units: Sequence[Unit], side: int) -> list[Unit]:
         return [unit for unit in units if self.found[side].isdisjoint(n for member in unit.members for n in member)]
 
-    def accepted(self, s: Unit, t: Unit, confidence: float, evidence: str) -> Iterator[Converted]:
+    def accepted(self, s: Unit, t: Unit, evidence: str, caveat: Caveat | None = None) -> Iterator[Converted]:
         """A pair, if operations lead from one to the other, and its blocks' names do not contradict their order."""
         conversions = self.conversions(s, t)
         if conversions is None:
             return
         for blocks in in_order(s, t, self.nobodys):
-            is_grown = any(each and each.kind == "resize" for each in conversions)
-            sure = min(confidence, _GROWN) if is_grown else confidence
-            made = Converted(s, blocks, conversions, sure, (evidence,))
+            caveats = (_CAVEATS[each.kind] for each in conversions if each is not None)
+            made = Converted(s, blocks, conversions, weakest(caveat, *caveats), (evidence,))
             if not self.is_open(made) and not any(each and each.kind == "transpose" for each in conversions):
                 return
             for side, unit in enumerate((s, t)):
@@ -243,9 +241,10 @@ class _Search:
         for (i, j), lead in leads_of(scores).items():
             words = sorted(kinship(olds[i], news[j]) - self.dull)
             if lead >= _CLEAR and words:
-                yield from self.accepted(olds[i], news[j], _SURE, f"names: {', '.join(words)}")
+                yield from self.accepted(olds[i], news[j], f"names: {', '.join(words)}")
             elif lead == math.inf:
-                yield from self.accepted(olds[i], news[j], _LIKELY, "the only one of its role whose shape fits")
+                evidence = "the only one of its role whose shape fits"
+                yield from self.accepted(olds[i], news[j], evidence, "converted-by-shape")
 
     def score(self, s: Unit, t: Unit) -> float:
         """How much speaks for two units being each other."""
@@ -306,5 +305,5 @@ def _take(draft: Draft, pair: Converted) -> Iterator[Key]:
             operations = reshaped(spec, wanted) if conversion is None else conversion.operations
             evidence = pair.evidence if conversion is None else (*pair.evidence, conversion.evidence)
             draft.used.add(source)
-            draft.steps[target] = Step(target, (source,), operations, "proposed", pair.confidence, evidence)
+            draft.steps[target] = Step.proposed(target, (source,), operations, pair.caveat, evidence)
             yield target

@@ -6,18 +6,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.confidence import Caveat, confidence_of
 from ckptmigrate.matching.contents import Contents
 from ckptmigrate.matching.result import Answers, Drop, Question, Status, Step
+from ckptmigrate.ops import Op
 from ckptmigrate.spec import Key, fits
 
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """Why something leads somewhere: the status of the steps that it makes, how sure it is, and the evidence."""
+    """Why something leads somewhere: the status of its steps, the evidence, and what keeps it from being certain."""
 
     status: Status
-    confidence: float
     evidence: str
+    caveat: Caveat | None = None
+
+    def step(self, target: Key, sources: tuple[Key, ...], ops: tuple[Op, ...] = (), *more: str) -> Step:
+        """A step that is made on these grounds; `more` is evidence of its own."""
+        evidence = (self.evidence, *more)
+        return Step(target, sources, ops, self.status, confidence_of(self.caveat), evidence, self.caveat)
 
 
 @dataclass(slots=True)
@@ -79,13 +86,12 @@ class Draft:
             reason = f"same path, other {word}: {spec} (source), {wanted} (target)"
             self.target_reasons[target_key] = self.source_reasons[source_key] = reason
             return
-        self.take(source_key, target_key, Grounds("exact", 1.0, evidence))
+        self.take(source_key, target_key, Grounds("exact", evidence))
 
     def take(self, source_key: Key, target_key: Key, grounds: Grounds) -> None:
         """Make a target of a source as it is."""
         self.used.add(source_key)
-        status, confidence = grounds.status, grounds.confidence
-        self.steps[target_key] = Step(target_key, (source_key,), (), status, confidence, (grounds.evidence,))
+        self.steps[target_key] = grounds.step(target_key, (source_key,))
 
     def release(self, target_key: Key) -> None:
         """Take a step back: its target and its sources are free again."""

@@ -20,8 +20,6 @@ from ckptmigrate.matching.parts import take_pieces
 from ckptmigrate.matching.result import Answers, Hypothesis, Lead, Step
 from ckptmigrate.spec import Key
 
-_PROPOSED_CONFIDENCE = 0.8
-
 _ROLES = frozenset(
     "beta bias biases count embeddings gamma kernel mean moving_mean moving_variance variance weights".split()  # noqa: SIM905
 )
@@ -109,7 +107,7 @@ def take_names_as_paths(draft: Draft) -> None:
             continue
         evidence = f"the name of one side is the path of the other, `{draft.target.say(t)}`, and no full name says more"
         pieces = draft.source.pieces(s), draft.target.pieces(t)
-        take_pieces(draft, *pieces, Grounds("proposed", _PROPOSED_CONFIDENCE, evidence))
+        take_pieces(draft, *pieces, Grounds("proposed", evidence, "name-as-path"))
 
 
 def _take(draft: Draft, source: _Names, target: _Names, *, scope: str) -> bool:
@@ -128,10 +126,12 @@ def _take(draft: Draft, source: _Names, target: _Names, *, scope: str) -> bool:
         )
         if reason or scope:
             evidence = f"{said}; {reason}" if reason else said
-            take_pieces(draft, sources, targets, Grounds("proposed", _PROPOSED_CONFIDENCE, evidence))
+            take_pieces(
+                draft, sources, targets, Grounds("proposed", evidence, "counted-name" if reason else "scoped-name")
+            )
         else:
             evidence = f"{said}, which a person gave and no other variable has"
-            take_pieces(draft, sources, targets, Grounds("certain", 1.0, evidence))
+            take_pieces(draft, sources, targets, Grounds("certain", evidence))
     names = _draft_of_names(source, target, settled)
     for doubt in exact.doubts:
         draft.ask(

@@ -57,9 +57,9 @@ def doubt_strangers(pairs: Sequence[Pair]) -> list[Pair]:
             held.setdefault(names, []).append(pair.source)
     small = {names for names, units in held.items() if _is_small(names, units)}
     return [
-        replace(pair, is_certain=False, evidence=(*pair.evidence, _said(names)))
+        replace(pair, caveat="strangers", evidence=(*pair.evidence, _said(names)))
         if names is not None and names in small and pair.is_certain and not pair.is_named
-        else replace(pair, is_certain=False, evidence=(*pair.evidence, _said(_ends(pair))))
+        else replace(pair, caveat="strangers", evidence=(*pair.evidence, _said(_ends(pair))))
         if pair.is_certain and pair.is_named and _are_strangers(pair)
         else pair
         for pair, names in zip(pairs, renamed, strict=True)

@@ -67,7 +67,7 @@ def match_graphs(
     for t, s in claims.objects.items():
         if are_cut_otherwise(source, s, target, t):
             evidence = f"rules lead from `{source.say(s)}` to `{target.say(t)}`"
-            take_pieces(draft, source.pieces(s), target.pieces(t), Grounds("rule", 1.0, evidence))
+            take_pieces(draft, source.pieces(s), target.pieces(t), Grounds("rule", evidence))
     if contents is not None:
         take_contents(draft, contents)
     if source.kind == target.kind:
@@ -123,7 +123,7 @@ def _take_parts(draft: Draft, exact: ExactPairs) -> frozenset[Key]:
             sources, targets = draft.source.pieces(s), draft.target.pieces(t)
             # Part 1 of 4 is not part 1 of 3, even where it has its shape.
             in_parts.update(targets)
-            take_pieces(draft, sources, targets, Grounds("certain", 1.0, f"same name `{draft.target.say(t)}`"))
+            take_pieces(draft, sources, targets, Grounds("certain", f"same name `{draft.target.say(t)}`"))
     return frozenset(in_parts)
 
 
@@ -210,16 +210,18 @@ def _compared(draft: Draft, pair: Pair) -> Pair:
     if not pair.is_certain or not any(draft.differ(*both) for both in keys):
         return pair
     evidence = "but its values differ, where both sides have equal ones elsewhere: one may have gone, and another come"
-    return replace(pair, is_certain=False, evidence=(*pair.evidence, evidence))
+    return replace(pair, caveat="values-differ", evidence=(*pair.evidence, evidence))
 
 
 def _take_pair(draft: Draft, s: int, t: int, pair: Pair) -> None:
     source, target = draft.source.nodes[s].tensors[VARIABLE_ROLE], draft.target.nodes[t].tensors[VARIABLE_ROLE]
     wanted = draft.target.specs[target]
     operations = () if draft.source.specs[source] == wanted else (Reshape(wanted.shape),)
-    status: Status = "certain" if pair.is_certain else "proposed"
     draft.used.add(source)
-    draft.steps[target] = Step(target, (source,), operations, status, pair.confidence, pair.evidence)
+    if pair.caveat is None:
+        draft.steps[target] = Step(target, (source,), operations, "certain", 1.0, pair.evidence)
+    else:
+        draft.steps[target] = Step.proposed(target, (source,), operations, pair.caveat, pair.evidence)
 
 
 def _keys_of(graph: ObjectGraph, units: Iterable[Unit]) -> list[Key]:

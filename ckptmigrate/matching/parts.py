@@ -10,7 +10,6 @@ from itertools import accumulate, pairwise
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.draft import Draft, Grounds
-from ckptmigrate.matching.result import Step
 from ckptmigrate.ops import Concat, Op, Part, Slice
 from ckptmigrate.spec import Key, TensorSpec, fits
 
@@ -59,8 +58,7 @@ def take_pieces(draft: Draft, sources: Sequence[Key], targets: Sequence[Key], gr
     draft.used.update(sources)
     cut = f"{_count(old)} (source) and {_count(new)} (target) along axis {axis}"
     for target, (needed, operations) in zip(targets, _recut(sources, old, new, axis), strict=True):
-        evidence = (grounds.evidence, cut)
-        draft.steps[target] = Step(target, needed, operations, grounds.status, grounds.confidence, evidence)
+        draft.steps[target] = grounds.step(target, needed, operations, cut)
 
 
 def _count(specs: Sequence[TensorSpec]) -> str:

@@ -40,9 +40,6 @@ from ckptmigrate.spec import Key, Path
 _MOST_PAIRS = 4096
 """So many pairs of one dtype and size may be left without a twin: 2^12 of 2^32."""
 
-_CONTRADICTED = 0.7
-"""How sure a pair is whose bytes are equal and whose path says something else."""
-
 
 def take_contents(draft: Draft, contents: Contents) -> None:
     """Pair what has equal bytes, if these are trained values; rules that were taken stay."""
@@ -227,7 +224,7 @@ def _take_variable(draft: Draft, s: Key, t: Key, evidence: str, against: str) ->
     draft.used.add(s)
     operations = _reshaped(draft, s, t)
     if against:
-        draft.steps[t] = Step(t, (s,), operations, "proposed", _CONTRADICTED, (evidence, against))
+        draft.steps[t] = Step.proposed(t, (s,), operations, "place-of-another", (evidence, against))
         return
     draft.steps[t] = Step(t, (s,), operations, "certain", 1.0, (evidence,))
     draft.proven.add(t)

@@ -16,8 +16,9 @@ from itertools import accumulate, islice
 from operator import mul
 
 from ckptmigrate.matching.balance import balanced_groups
+from ckptmigrate.matching.confidence import Caveat
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
-from ckptmigrate.matching.names import are_given, given_among, is_automatic
+from ckptmigrate.matching.names import are_given, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
 from ckptmigrate.matching.units import List, Nobodys, Shape, Unit
 
@@ -37,7 +38,7 @@ class Pair:
     Attributes:
         source: The unit of the source.
         target: The unit of the target, with its members in the order of the source's.
-        is_certain: Whether the evidence is conclusive.
+        caveat: What keeps it from being certain; None if the evidence is conclusive.
         evidence: The reasons, in words.
         is_named: Whether every member has the name of its twin, which people gave: that is its identity.
         is_alone: Whether nothing else on either side has the shapes and roles of one of them.
@@ -45,14 +46,14 @@ class Pair:
 
     source: Unit
     target: Unit
-    is_certain: bool
+    caveat: Caveat | None
     evidence: tuple[str, ...]
     is_named: bool = False
     is_alone: bool = True
 
     @property
-    def confidence(self) -> float:
-        return 1.0 if self.is_certain else 0.7
+    def is_certain(self) -> bool:
+        return self.caveat is None
 
     def nodes(self) -> Iterator[tuple[int, int]]:
         """The variables of both, each with its twin."""
@@ -219,8 +220,8 @@ def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | 
         if blocks is None or not (is_clear or blocks.is_named or (len(judged) == 1 and regret > 0)):
             left.append((s, t))
             continue
-        clear = is_clear or blocks.is_named
-        pairs.append(Pair(s, blocks.target, clear, (*evidence, *blocks.evidence), blocks.is_named, is_alone))
+        caveat = None if is_clear or blocks.is_named else _why_unclear(s, t, is_alone=is_alone)
+        pairs.append(Pair(s, blocks.target, caveat, (*evidence, *blocks.evidence), blocks.is_named, is_alone))
     if not left:
         return pairs, None
     reason = "these have one shape and role, and neither names nor order tell which is which"
@@ -230,6 +231,13 @@ def _decide(candidates: _Candidates, known: _Known) -> tuple[list[Pair], Open | 
         [unit for unit in units if id(unit) not in judged_units] for units in (candidates.sources, candidates.targets)
     ]
     return pairs, Open((*(s for s, _ in left), *rest[0]), (*(t for _, t in left), *rest[1]), reason)
+
+
+def _why_unclear(s: Unit, t: Unit, *, is_alone: bool) -> Caveat:
+    if not is_alone:
+        return "names-unclear"
+    # Layers are thrown away and made anew one by one: that all blocks were is less likely.
+    return "shape-and-a-word" if kinship(s, t) else "shape-of-blocks" if len(s.members) > 1 else "shape-alone"
 
 
 _Judged = tuple[Unit, Unit, float, list[str]]
@@ -368,8 +376,6 @@ def _members(s: Unit, t: Unit, known: _Known) -> _Blocks | None:
         return _Blocks(t, ())
     if s.is_numbered != t.is_numbered or _are_renumbered(s, t) or _are_shifted(s, t, known):
         return None
-    if _are_partly_renamed(s, t, known):
-        return None
     many = f"{len(s.members)} equal blocks, in the order of their indices"
     old_numbers, new_numbers = numbering(s.names), numbering(t.names)
     if old_numbers is None or new_numbers is None:
@@ -384,14 +390,6 @@ def _are_renumbered(s: Unit, t: Unit) -> bool:
     """
     old, new = _given_numbers(s), _given_numbers(t)
     return old != new and {*map(len, old)} == {*map(len, new)} != {0}
-
-
-def _are_partly_renamed(s: Unit, t: Unit, known: _Known) -> bool:
-    """Whether some of the blocks are called as they were, and others as none was: these may be new."""
-    # What is `a/b` in Keras 2 is `a_b` in Keras 3.
-    old, new = ({name.replace("/", "_") for name in unit.names} for unit in (s, t))
-    kept = {name.replace("/", "_") for name in given_among(s.names) if name not in known.nobodys} & new
-    return bool(kept) and old != new
 
 
 def _are_shifted(s: Unit, t: Unit, known: _Known) -> bool:
@@ -532,7 +530,7 @@ def _anchored(pairs: Sequence[Pair]) -> list[Pair]:
     """Pairs that only their shape speaks for are certain where the rest of their blocks is: so many are no chance."""
     sure = {lists for pair in pairs if pair.is_certain and pair.source.counts for lists in _lists_of(pair)}
     return [
-        replace(pair, is_certain=True, evidence=(*pair.evidence, "the rest of its blocks are paired"))
+        replace(pair, caveat=None, evidence=(*pair.evidence, "the rest of its blocks are paired"))
         if not pair.is_certain
         and pair.is_alone
         and pair.source.counts
@@ -557,7 +555,7 @@ def _unlike(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Un
     """
     called = [_Called(units) for units in (sources, targets)]
     return [
-        replace(pair, is_certain=False, evidence=(*pair.evidence, "something else has its name"))
+        replace(pair, caveat="namesake", evidence=(*pair.evidence, "something else has its name"))
         if pair.is_certain
         and not pair.is_named
         and (called[0].another(pair.target, pair.source) or called[1].another(pair.source, pair.target))
@@ -656,10 +654,10 @@ _MOST_OF_A_LIST = 0.8
 
 def _judged_by_lists(pair: Pair, is_agreed: bool, is_crossed: bool, is_known: bool) -> Pair:  # noqa: FBT001
     if is_crossed and not pair.is_named:
-        return replace(pair, is_certain=False, evidence=(*pair.evidence, "its list changed order"))
+        return replace(pair, caveat="list-order", evidence=(*pair.evidence, "its list changed order"))
     is_kin = are_kin(pair.source, pair.target) or (is_known and not (pair.source.own and pair.target.own))
     if is_agreed and not pair.is_certain and pair.is_alone and is_kin:
-        return replace(pair, is_certain=True, evidence=(*pair.evidence, "all items of its list agree, in their order"))
+        return replace(pair, caveat=None, evidence=(*pair.evidence, "all items of its list agree, in their order"))
     return pair
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Self
 
+from ckptmigrate.matching.confidence import Caveat, confidence_of
 from ckptmigrate.ops import Op
 from ckptmigrate.spec import Key
 
@@ -23,6 +24,7 @@ class Step:
         status: Why the step is there.
         confidence: From 0 to 1; 1 for what is not a matter of evidence.
         evidence: The reasons, in words.
+        caveat: What keeps it from being certain, where that is known: a plan that was read says it in words only.
     """
 
     target: Key
@@ -31,6 +33,14 @@ class Step:
     status: Status
     confidence: float
     evidence: tuple[str, ...]
+    caveat: Caveat | None = field(default=None, compare=False)
+
+    @classmethod
+    def proposed(
+        cls, target: Key, sources: tuple[Key, ...], ops: tuple[Op, ...], caveat: Caveat, evidence: tuple[str, ...]
+    ) -> Self:
+        """A step that waits for a yes."""
+        return cls(target, sources, ops, "proposed", confidence_of(caveat), evidence, caveat)
 
 
 @dataclass(frozen=True, slots=True)

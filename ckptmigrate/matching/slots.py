@@ -10,6 +10,7 @@ from ckptmigrate.errors import OperationError
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer, Slot
 from ckptmigrate.graph.optimizer import EVERY_OPTIMIZERS
 from ckptmigrate.graph.slot_links import variables_in_order
+from ckptmigrate.matching.confidence import Caveat, weakest
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import of_order
 from ckptmigrate.matching.result import Answers, Drop, Lead, Step
@@ -30,7 +31,6 @@ from ckptmigrate.ops import (
 )
 from ckptmigrate.spec import Key, TensorSpec
 
-_ORDER_CONFIDENCE = 0.9
 _ORDER_EVIDENCE = (
     "several variables have the name that the slot has, and it is taken for its variable's because the optimizer was "
     "given them in the order of `trainable_variables`, as is usual"
@@ -263,10 +263,14 @@ def _follow(draft: Draft, theirs: Sequence[Slot], ours: Slot, step: Step, *, dou
         return
     draft.used.update(sources)
     if doubt:
-        confidence = min(step.confidence, _ORDER_CONFIDENCE)
-        draft.steps[target] = Step(target, sources, moves, "proposed", confidence, (evidence, doubt))
+        caveat = weakest(step.caveat, _caveat_of(doubt))
+        draft.steps[target] = Step.proposed(target, sources, moves, caveat, (evidence, doubt))
     else:
-        draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,))
+        draft.steps[target] = Step(target, sources, moves, step.status, step.confidence, (evidence,), step.caveat)
+
+
+def _caveat_of(doubt: str) -> Caveat:
+    return "slot-order" if doubt == _ORDER_EVIDENCE else "slot-kind"
 
 
 def moved_slot(draft: Draft, lead: Lead, kind: str, slot: Lead) -> Lead | None:
@@ -355,7 +359,7 @@ def _start_anew(draft: Draft, sources: Sequence[Key], ours: Slot, step: Step, wh
     evidence = f"slot `{ours.kind}` of `{variable}` starts anew: {why}"
     free = [key for key in sources if key not in draft.used]
     if doubt:
-        draft.steps[target] = Step(target, (), (Fill("template"),), "proposed", _ORDER_CONFIDENCE, (evidence, doubt))
+        draft.steps[target] = Step.proposed(target, (), (Fill("template"),), _caveat_of(doubt), (evidence, doubt))
         reason = f"likely slot `{ours.kind}` of what becomes {variable}: {why}"
         draft.source_reasons.update(dict.fromkeys(free, reason))
         return
@@ -419,7 +423,7 @@ def _start_with_variable(draft: Draft, slot: Slot) -> None:
         draft.steps[key] = Step(key, (), (Fill("template"),), "initial", 1.0, (evidence,))
     else:
         evidences = (evidence, _ORDER_EVIDENCE)
-        draft.steps[key] = Step(key, (), (Fill("template"),), "proposed", _ORDER_CONFIDENCE, evidences)
+        draft.steps[key] = Step.proposed(key, (), (Fill("template"),), "slot-order", evidences)
 
 
 def _drop_with_variable(draft: Draft, slot: Slot) -> None:

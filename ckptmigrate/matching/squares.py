@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ckptmigrate.graph import ObjectGraph
+from ckptmigrate.matching.confidence import weakest
 from ckptmigrate.matching.converted import is_table
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import said
@@ -14,10 +14,6 @@ from ckptmigrate.ops import Transpose
 from ckptmigrate.spec import Key
 
 _DOUBT = "other matrices were transposed; whether this one was, a square does not show"
-
-_BOTH_WAYS, _ONE_WAY = 0.7, 0.5
-"""The confidence that a square matrix is as it was where others are, and that a likely one was transposed as all were.
-"""
 
 _TURN = (Transpose((1, 0)),)
 
@@ -46,13 +42,13 @@ def doubt_squares(draft: Draft, *, are_turned: bool) -> None:
         if leaf in by_rules or (are_turned and not kept):
             if step.status == "proposed":
                 evidence = (*step.evidence, f"{_DOUBT}, and all others were")
-                draft.steps[key] = replace(step, ops=_TURN, confidence=_ONE_WAY, evidence=evidence)
+                caveat = weakest(step.caveat, "square-turned")
+                draft.steps[key] = Step.proposed(key, step.sources, _TURN, caveat, evidence)
             else:
                 asked.append(step)
         elif are_turned:
-            confidence = min(step.confidence, _BOTH_WAYS)
-            evidence = (*step.evidence, _DOUBT)
-            draft.steps[key] = replace(step, status="proposed", confidence=confidence, evidence=evidence)
+            caveat = weakest(step.caveat, "square")
+            draft.steps[key] = Step.proposed(key, step.sources, (), caveat, (*step.evidence, _DOUBT))
     _ask(draft, asked, len(turned))
 
 

@@ -109,12 +109,16 @@ def plan_tree(plan: Plan, source: ObjectGraph, target: ObjectGraph) -> Tree:
     for step in plan.steps:
         owner, kind = target.slot_owner.get(step.target, (None, ""))
         variable = steps.get(owner) if owner is not None else None
-        if owner is not None and variable is not None and variable.status == step.status:
+        if owner is not None and variable is not None and _is_said_with(step, variable):
             slot_steps.setdefault(owner, []).append(kind)
         else:
             apart.append(step)
     rows = [_step_row(step, source, target, slot_steps.get(step.target, ())) for step in apart]
     return _tree("plan", rows)
+
+
+def _is_said_with(slot: Step, variable: Step) -> bool:
+    return (slot.status, slot.confidence) == (variable.status, variable.confidence)
 
 
 def _step_row(step: Step, source: ObjectGraph, target: ObjectGraph, slots: Sequence[str]) -> _Row:
@@ -131,7 +135,8 @@ def _step_row(step: Step, source: ObjectGraph, target: ObjectGraph, slots: Seque
         text += f", {', '.join(operation.describe() for operation in step.ops)}"
     if slots:
         text += f" + {', '.join(slots)}"
-    return _Row(path, f"{text} \x01{step.status}")
+    sure = f" {step.confidence:.2f}" if step.status == "proposed" else ""
+    return _Row(path, f"{text} \x01{step.status}{sure}")
 
 
 def _tree(title: str, rows: Iterable[_Row]) -> Tree:
@@ -146,7 +151,7 @@ def _tree(title: str, rows: Iterable[_Row]) -> Tree:
             if path[:depth] not in branches:
                 branches[path[:depth]] = branches[path[: depth - 1]].add(f"[bold]{escape(path[depth - 1])}[/bold]")
         many = f" [dim]({item.count} times)[/dim]" if item.count > 1 else ""
-        said = f"  [{_STYLES[status]}]{status}[/]" if status else ""
+        said = f"  [{_STYLES[status.split()[0]]}]{status}[/]" if status else ""
         leaf = branches[path[:-1]].add(f"[bold]{escape(path[-1])}[/bold]  {escape(text)}{said}{many}")
         branches.setdefault(path, leaf)
     return tree

@@ -323,18 +323,27 @@ def _curve(outcomes: Sequence[Outcome]) -> str:
     """Risk over coverage: of the most confident answers, how many, and how many of them wrong."""
     verdicts = [v for outcome in outcomes for v in outcome.verdicts]
     total = sum(not v.is_new for v in verdicts)
-    levels: dict[float, list[bool]] = defaultdict(list)
+    levels: dict[tuple[float, str], list[bool]] = defaultdict(list)
     for v in verdicts:
         if v.status in ANSWERED:
-            levels[round(v.confidence + (0.001 if v.status == "exact" else 0), 3)].append(bool(v.is_right))
-    points, marks, answered, wrong = [], [], 0, 0
-    for confidence, rights in sorted(levels.items(), reverse=True):
+            levels[v.confidence, "exact" if v.status == "exact" else "all"].append(bool(v.is_right))
+    points, bounds, marks, answered, wrong = [], [], [], 0, 0
+    marked = [0.95, 0.9, 0.8, 0.7, 0.5]
+    for (confidence, which), rights in sorted(levels.items(), key=lambda level: (-level[0][0], level[0][1] == "all")):
+        # What is said of a threshold is the last point that is not below it.
+        if marks and marked and confidence < marked[0]:
+            marks[-1] = marks[-1] or f"{marked[0]:g}"
+            marked = [each for each in marked if each <= confidence]
         answered += len(rights)
         wrong += len(rights) - sum(rights)
         points.append((answered / total, wrong / answered))
-        marks.append("exact" if confidence > 1 else f"{confidence:.2f}")
+        bounds.append((answered / total, upper_bound(wrong, answered)))
+        marks.append("exact" if which == "exact" else "certain" if confidence == 1 else "")
+    if marks:
+        marks[-1] = "all"
+    lines = {"wrong": points, "95% upper bound": bounds}
     title = "Risk and coverage: templates answered at a confidence or above, and the share of them that is wrong"
-    return plot(title, "coverage", "risk", {"all answers": points}, marks={"all answers": marks})
+    return plot(title, "coverage: the share of templates that is answered", "risk", lines, marks={"wrong": marks})
 
 
 COLORS = ("#1f6f8b", "#c05621", "#2f855a", "#805ad5")
