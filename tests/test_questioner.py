@@ -303,6 +303,53 @@ def test_a_comment_is_one_line_whatever_was_asked():
     assert "a b:  [0mccc" in file.text
 
 
+# What is true of a part says no more of the rest than it proves.
+
+
+def numbered(numbers):
+    """A model of equal layers that people number, each of a kernel and a bias."""
+    return graph_of({"model": {f"layer_{n}": {"kernel": floats(4, 4), "bias": floats(4)} for n in numbers}})
+
+
+def listed(count):
+    return graph_of({"model": {"h": [{"kernel": floats(4, 4), "bias": floats(4)} for _ in range(count)]}})
+
+
+def unasked_with(source, target, rules):
+    """The items of which something is decided that no rule speaks of."""
+    steps = match_graphs(source, target, parse_rulebook("rules:\n" + rules)).steps
+    return {step.target.split("/.ATTR")[0].rsplit("/", 2)[-2] for step in steps if step.status in {"exact", "certain"}}
+
+
+def test_that_the_first_of_numbered_layers_stayed_leaves_the_numbers_of_the_others_in_doubt():
+    rules = "- rename: {from: 'model/layer_0/**', to: 'model/layer_0/**'}"
+    assert unasked_with(numbered(range(5)), numbered(range(6)), rules) == set()
+
+
+def test_a_layer_that_is_new_among_numbered_ones_shifts_those_behind_it_and_none_before_it():
+    rules = "- init: {to: 'model/layer_2/**', with: template}"
+    assert unasked_with(numbered(range(5)), numbered(range(6)), rules) == {"layer_0", "layer_1"}
+
+
+def test_a_numbered_layer_that_moved_makes_the_others_doubtful():
+    rules = "- rename: {from: 'model/layer_1/**', to: 'model/layer_2/**'}"
+    assert unasked_with(numbered(range(4)), numbered(range(5)), rules) == set()
+
+
+@pytest.mark.parametrize("of", [numbered, lambda numbers: listed(len(numbers))])
+def test_items_that_changed_places_say_that_the_order_of_equal_ones_is_another(of):
+    label = "model/layer_" if of is numbered else "model/h/"
+    rules = "\n".join(f"- rename: {{from: '{label}{a}/**', to: '{label}{b}/**'}}" for a, b in ((0, 1), (1, 0)))
+    assert unasked_with(of(range(5)), of(range(5)), rules) == set()
+
+
+@pytest.mark.parametrize("of", [numbered, lambda numbers: listed(len(numbers))])
+def test_a_part_of_an_item_that_moved_makes_the_places_of_all_equal_items_doubtful(of):
+    label = "model/layer_" if of is numbered else "model/h/"
+    rules = f"- rename: {{from: '{label}1/kernel', to: '{label}2/kernel'}}"
+    assert unasked_with(of(range(4)), of(range(4)), rules) == set()
+
+
 # Models that people may have changed like this, and someone who knows.
 
 
@@ -369,6 +416,12 @@ def test_after_true_answers_nothing_is_wrong_that_was_not_before():
             }
 
         assert wrong(outcome.matching) <= wrong(before), seed
+
+
+@pytest.mark.parametrize("seed", [1064, 1574, 1604])
+def test_nothing_becomes_exact_because_another_item_of_its_list_was_answered(seed):
+    one, _, _, outcome = asked_oracle(seed)
+    assert not [each for each in judge(one, outcome.matching) if each.status == "exact" and each.problem]
 
 
 def test_what_was_answered_is_in_the_plan():

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Literal
 
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
@@ -232,6 +232,72 @@ def _walk(
     return reached, tuple(doubts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """The items of a list on both sides, by their labels, and what rules say of them.
+
+    Attributes:
+        all_source: The items of the source.
+        all_target: The items of the target.
+        source: Those that rules have not spoken of, or not wholly.
+        target: The same of the target.
+        moves: Which items rules lead to which: those they speak of wholly, and those of which a part moved.
+        torn: The items of which rules move a part, and leave another.
+    """
+
+    all_source: Mapping[str, int]
+    all_target: Mapping[str, int]
+    source: Mapping[str, int]
+    target: Mapping[str, int]
+    moves: tuple[tuple[str, str], ...] = ()
+    torn: frozenset[str] = frozenset()
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether rules lead from one item to another."""
+        return any(old != new for old, new in self.moves)
+
+    def sure(self, left: Mapping[str, int], right: Mapping[str, int], *, is_list: bool) -> set[str]:
+        """The items that are where they were in every best alignment that has what rules say.
+
+        Args:
+            left: What each item of the source is, as a number.
+            right: The same of the target.
+            is_list: Whether the items have an order that may be another, not only numbers that may have a gap.
+        """
+        labels, ours, theirs = (list(left), list(right)), list(left.values()), list(right.values())
+        places = [{label: at for at, label in enumerate(each)} for each in labels]
+        fixed = sorted((places[0][old], places[1][new]) for old, new in self.moves)
+        is_ordered = all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(fixed))
+        is_shuffled = not is_ordered or (is_list and _are_shuffled(ours, theirs))
+        counts = Counter(ours), Counter(theirs)
+        return {
+            labels[0][i]
+            for i, j in _sure_between(ours, theirs, fixed if is_ordered else ())
+            if labels[0][i] == labels[1][j] and not (is_shuffled and counts[0][ours[i]] + counts[1][theirs[j]] > 2)
+        }
+
+
+def _sure_between(
+    left: Sequence[int], right: Sequence[int], fixed: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """The pairs of every best alignment that has some pairs, which are ascending."""
+    yield from fixed
+    for (i, j), (end, other) in pairwise([(-1, -1), *fixed, (len(left), len(right))]):
+        yield from ((i + 1 + a, j + 1 + b) for a, b in sure_pairs(left[i + 1 : end], right[j + 1 : other]))
+
+
+def _unsettled(graph: ObjectGraph, items: Mapping[str, int], settled: frozenset[Key]) -> dict[str, int]:
+    if not settled:
+        return dict(items)
+
+    def is_settled(node: int) -> bool:
+        keys = list(graph.keys_below(node))
+        return bool(keys) and settled.issuperset(keys)
+
+    return {label: node for label, node in items.items() if not is_settled(node)}
+
+
 class _Lists:
     """Which items of which lists can be believed to be where they were."""
 
@@ -263,51 +329,45 @@ class _Lists:
             if family not in target_families or family == _PARTS:
                 continue
             where = format_path((*self.target.paths[pair[1]], family))
-            torn = self._torn(source_families[family], target_families[family])
-            if torn:
+            items = self._items(source_families[family], target_families[family])
+            if items.torn:
                 reason = f"the list `{where}` changed order by rules that speak of part of its items: what of the rest?"
-                yield Doubt(*pair, _by_number(torn), reason, where)
-            left = self._unsettled(self.source, source_families[family], self.settled.source)
-            right = self._unsettled(self.target, target_families[family], self.settled.target)
+                yield Doubt(*pair, _by_number(items.torn), reason, where)
             # What was looked at on an earlier walk and found in order can only be contradicted by what is known now.
-            this = (*pair, family, len(left), len(right))
-            if this in self.sound and not _misplaced(left, right, known):
+            this = (*pair, family, len(items.source), len(items.target))
+            if this in self.sound and not _misplaced(items.source, items.target, known):
                 continue
             is_list = family in _LISTS or (counted and is_automatic(family.replace("_N", "")))
             doubts = self._doubts_of if is_list else self._doubts_of_attributes
-            found = list(doubts(left, right, known))
+            found = list(doubts(items, known))
             for labels, reason in found:
                 yield Doubt(*pair, _by_number(labels), f"the list `{where}` {reason}", where)
             if not found:
                 self.sound.add(this)
 
-    def _torn(self, source_items: Mapping[str, int], target_items: Mapping[str, int]) -> set[str]:
-        """The labels of items of which rules move some tensors to another item, and leave others."""
+    def _items(self, source_items: Mapping[str, int], target_items: Mapping[str, int]) -> _Items:
+        left = _unsettled(self.source, source_items, self.settled.source)
+        right = _unsettled(self.target, target_items, self.settled.target)
+        found = _Items(source_items, target_items, left, right)
         if not self.settled.moves:
-            return set()
+            return found
         item_of = {key: label for label, node in target_items.items() for key in self.target.keys_below(node)}
+        moves: dict[tuple[str, str], None] = {}
         torn: set[str] = set()
         for label, node in source_items.items():
-            keys = list(self.source.keys_below(node))
-            goals = {item_of.get(self.settled.moves[key], label) for key in keys if key in self.settled.moves}
-            if goals - {label} and not self.settled.source.issuperset(keys):
+            goals = {
+                item_of[goal]
+                for key in self.source.keys_below(node)
+                if (goal := self.settled.moves.get(key)) in item_of
+            }
+            # That a part of an item stayed says nothing of the rest of it; that a part moved, much of the whole list.
+            moves.update(((label, goal), None) for goal in goals if label not in left or goal != label)
+            if goals - {label} and label in left:
                 torn |= {label, *goals}
-        return torn
+        return replace(found, moves=tuple(moves), torn=frozenset(torn))
 
-    @staticmethod
-    def _unsettled(graph: ObjectGraph, items: Mapping[str, int], settled: frozenset[Key]) -> dict[str, int]:
-        if not settled:
-            return dict(items)
-
-        def is_settled(node: int) -> bool:
-            keys = list(graph.keys_below(node))
-            return bool(keys) and settled.issuperset(keys)
-
-        return {label: node for label, node in items.items() if not is_settled(node)}
-
-    def _doubts_of(
-        self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
-    ) -> Iterator[tuple[set[str], str]]:
+    def _doubts_of(self, items: _Items, known: Mapping[int, int]) -> Iterator[tuple[set[str], str]]:
+        source_items, target_items = items.source, items.target
         everything = {*source_items, *target_items}
         if list(source_items) != list(target_items):
             if source_items and target_items:
@@ -319,10 +379,10 @@ class _Lists:
                 yield everything, f"{change}: an index may mean another item"
             return
         labels = list(source_items)
-        items = list(source_items.values()), list(target_items.values())
-        left_names, right_names = item_names(self.source, items[0]), item_names(self.target, items[1])
+        nodes = list(source_items.values()), list(target_items.values())
+        left_names, right_names = item_names(self.source, nodes[0]), item_names(self.target, nodes[1])
         reordered = _misplaced(source_items, target_items, known) or _moved(left_names, right_names, labels)
-        reordered = reordered or _moved(scope_names(self.source, items[0]), scope_names(self.target, items[1]), labels)
+        reordered = reordered or _moved(scope_names(self.source, nodes[0]), scope_names(self.target, nodes[1]), labels)
         if reordered:
             yield everything, f"changed order: {reordered}"
             return
@@ -336,13 +396,12 @@ class _Lists:
         swappable = {label for group in renamed.values() if len(group) > 1 for label in group}
         if swappable:
             yield swappable, "has equal items whose names all changed: they may have changed order"
-        sure = _sure_places(left, right)
+        numbers = self._numbers(items)
+        sure = items.sure(*numbers, is_list=True)
         # An item that is like none of the other side did not move but changed; its shapes say how.
-        both = set(left) & set(right)
+        both = {*numbers[0].values()} & {*numbers[1].values()}
         unsure = {
-            label
-            for number, label in enumerate(labels)
-            if number not in sure and (left[number] in both or right[number] in both)
+            label for label in labels if label not in sure and (numbers[0][label] in both or numbers[1][label] in both)
         }
         if unsure:
             yield unsure, "changed, with equal items on both sides of the change: one may be new and another gone"
@@ -352,35 +411,46 @@ class _Lists:
         if nearer - unsure:
             yield nearer - unsure, "changed, and items of it are more like others now than like those at their index"
 
-    def _doubts_of_attributes(
-        self, source_items: Mapping[str, int], target_items: Mapping[str, int], known: Mapping[int, int]
-    ) -> Iterator[tuple[set[str], str]]:
+    def _doubts_of_attributes(self, items: _Items, known: Mapping[int, int]) -> Iterator[tuple[set[str], str]]:
         """What cannot be believed of attributes that people number themselves: ``conv1``, ``conv2``.
 
         Who inserts one, or takes one out, may number the others anew. That leaves numbers without a gap; where there
         is one, and where what is there is like nothing else, a number is a name.
         """
         del known  # it speaks of positions, and a number is none while the others are what they were
-        same = source_items.keys() == target_items.keys()
-        if not same and not (_have_no_gap(source_items) and _have_no_gap(target_items)):
+        same = items.all_source.keys() == items.all_target.keys()
+        if not same and not items.is_moved and not (_have_no_gap(items.all_source) and _have_no_gap(items.all_target)):
             return
-        left, right = (
-            {label: self.contents(graph, node) for label, node in items.items()}
-            for graph, items in ((self.source, source_items), (self.target, target_items))
-        )
-        labels = list(left), list(right)
-        pairs = sure_pairs(list(left.values()), list(right.values()))
-        sure = {labels[0][i] for i, j in pairs if labels[0][i] == labels[1][j]}
+        left, right = self._numbers(items)
+        sure = items.sure(left, right, is_list=False)
         # Where the numbers are the same, an item like none of the other side changed in its place.
         alike = {*left.values()} & {*right.values()}
         if not same:
             alike |= {content for side in (left, right) for content, n in Counter(side.values()).items() if n > 1}
         unsure = {label for side in (left, right) for label, content in side.items() if content in alike} - sure
-        nearer = self._nearer(left, right, ties=not same)
+        open_left, open_right = (
+            {label: self.contents(graph, node) for label, node in side.items()}
+            for graph, side in ((self.source, items.source), (self.target, items.target))
+        )
+        nearer = self._nearer(open_left, open_right, ties=not same)
         # Where one was numbered anew, so were those whose numbers only one side has.
-        unsure |= nearer if same or not nearer else {*left, *right} - sure
-        if unsure.intersection(left) and unsure.intersection(right):
+        unsure |= nearer if same or not nearer else {*open_left, *open_right} - sure
+        unsure &= {*open_left, *open_right}
+        if unsure.intersection(open_left) and unsure.intersection(open_right):
             yield unsure, "has other numbers now: equal ones may have been numbered anew"
+
+    def _numbers(self, items: _Items) -> tuple[dict[str, int], dict[str, int]]:
+        """What all items of a list are, as numbers: those that rules speak of are like what they lead to alone."""
+        left, right = (
+            {label: self.contents(graph, node) for label, node in side.items()}
+            for graph, side in ((self.source, items.all_source), (self.target, items.all_target))
+        )
+        unlike = count(-1, -1)
+        for numbers, still_open in ((left, items.source), (right, items.target)):
+            numbers.update({label: next(unlike) for label in numbers if label not in still_open})
+        for old, new in items.moves:
+            left[old] = right[new] = next(unlike)
+        return left, right
 
     def _nearer(self, left: Mapping[str, int], right: Mapping[str, int], *, ties: bool) -> set[str]:
         """The labels of items that changed and have more in common with an item at another label than at their own.
@@ -448,15 +518,6 @@ def _moved(left: Sequence[Name], right: Sequence[Name], labels: Sequence[str]) -
     """Which item's name stands elsewhere on the other side; empty if none does."""
     found = moved(left, right)
     return f"`{'/'.join(left[found[0]])}` is now item {labels[found[1]]}" if found else ""
-
-
-def _sure_places(left: Sequence[int], right: Sequence[int]) -> set[int]:
-    """The positions of items that are where they were in every best alignment; of one order, if there is any."""
-    sure = {number for number, other in sure_pairs(left, right) if number == other}
-    if not _are_shuffled(left, right):
-        return sure
-    counts = Counter(left), Counter(right)
-    return {at for at in sure if counts[0][left[at]] == counts[1][left[at]] == 1}
 
 
 def _are_shuffled(left: Sequence[int], right: Sequence[int]) -> bool:
