@@ -32,7 +32,7 @@ from drafts import Draft, Thing, spread_list
 from layouts import Design, Laid, State, lay
 
 from ckptmigrate import ObjectGraph
-from ckptmigrate.ops import Op
+from ckptmigrate.ops import Op, Transpose
 from ckptmigrate.spec import Key
 
 
@@ -90,8 +90,9 @@ def case(seed: int, only: Sequence[str] | None = None) -> Case:
         followed = not source.hides_lists or name in _WHERE_LISTS_ARE_HIDDEN
         if len(applied) < wanted and followed and CHANGES[name][0](draft):
             applied.append(name)
-    if _hides_order(draft):
-        return case(seed, [name for name in applied if name != "reorder"])
+    hidden = {name for name, is_hidden in _HIDDEN.items() if name in applied and is_hidden(draft)}
+    if hidden:
+        return case(seed, [name for name in applied if name not in hidden])
     undecidable = {**_undecidable(draft), **draft.undecidable}
     truth, hopeless = _truth(draft, lay(source), lay(draft.target), undecidable)
     return Case(
@@ -287,6 +288,19 @@ def _hides_order(draft: Draft) -> bool:
     return False
 
 
+def _hides_turns(draft: Draft) -> bool:
+    """Whether kernels were transposed, and of those that show it none is left."""
+    return not any(
+        isinstance(op, Transpose) and weight.shape != weight.shape[::-1]
+        for weight in weights_below(draft.target.root)
+        for op in weight.ops
+    )
+
+
+_HIDDEN: Mapping[str, Callable[[Draft], bool]] = {"reorder": _hides_order, "transpose_all": _hides_turns}
+"""Changes that others may have hidden, so that the two checkpoints are those of a case without them."""
+
+
 def _is_named(draft: Draft, part: Thing) -> bool:
     """Whether a name that a person gave, and that is on both sides, says which part this is."""
     return (
@@ -382,13 +396,13 @@ def _is_wrapper(thing: Thing) -> bool:
 
 def _is_held_elsewhere(draft: Draft, weight: Weight) -> bool:
     """Whether something holds a variable under a name that it kept: what else lost its name is no matter."""
-    opaque = {thing for edge in draft.opaque for thing in edge.values()}
+    opaque = {(home, thing) for edge in draft.opaque for home, thing in edge.items()}
 
     def keeps(part: Part, seen: frozenset[Part]) -> bool:
         return any(
             child is weight if isinstance(child, Weight) else child not in seen and keeps(child, seen | {child})
             for child in part.children.values()
-            if child not in opaque
+            if (part.home, child) not in opaque
         )
 
     return keeps(draft.target.root, frozenset())

@@ -57,12 +57,17 @@ def is_given(name: Name) -> bool:
 
 
 def are_given(names: Collection[str]) -> bool:
-    """Whether people gave the names of several layers.
+    """Whether people gave the names of several layers."""
+    return len(given_among(names)) == len(names)
 
-    What Keras' own layers call those that they hold is nobody's.
-    """
-    lasts = [next((part for part in reversed(name.split("/")) if part not in INNER), "") for name in names]
-    return not any(map(is_automatic, lasts))
+
+def given_among(names: Iterable[str]) -> list[str]:
+    """Those names of layers that people gave: what Keras' own layers call those that they hold is nobody's."""
+    return [
+        name
+        for name in names
+        if not is_automatic(next((part for part in reversed(name.split("/")) if part not in INNER), ""))
+    ]
 
 
 def counted_names(names: Iterable[str]) -> frozenset[str]:

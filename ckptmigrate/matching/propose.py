@@ -18,7 +18,7 @@ from operator import mul
 from ckptmigrate.matching.balance import balanced_groups
 from ckptmigrate.matching.confidence import Caveat
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
-from ckptmigrate.matching.names import are_given, is_automatic
+from ckptmigrate.matching.names import are_given, given_among, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
 from ckptmigrate.matching.units import List, Nobodys, Shape, Unit
 
@@ -376,6 +376,8 @@ def _members(s: Unit, t: Unit, known: _Known) -> _Blocks | None:
         return _Blocks(t, ())
     if s.is_numbered != t.is_numbered or _are_renumbered(s, t) or _are_shifted(s, t, known):
         return None
+    if _are_partly_renamed(s, t, known):
+        return None
     many = f"{len(s.members)} equal blocks, in the order of their indices"
     old_numbers, new_numbers = numbering(s.names), numbering(t.names)
     if old_numbers is None or new_numbers is None:
@@ -390,6 +392,14 @@ def _are_renumbered(s: Unit, t: Unit) -> bool:
     """
     old, new = _given_numbers(s), _given_numbers(t)
     return old != new and {*map(len, old)} == {*map(len, new)} != {0}
+
+
+def _are_partly_renamed(s: Unit, t: Unit, known: _Known) -> bool:
+    """Whether some of the blocks are called as they were, and others as none was: these may be new."""
+    # What is `a/b` in Keras 2 is `a_b` in Keras 3.
+    old, new = ({name.replace("/", "_") for name in unit.names} for unit in (s, t))
+    kept = {name.replace("/", "_") for name in given_among(s.names) if name not in known.nobodys} & new
+    return bool(kept) and old != new
 
 
 def _are_shifted(s: Unit, t: Unit, known: _Known) -> bool:
