@@ -34,8 +34,8 @@ from ckptmigrate.matching.contents import Contents, Value, is_trained_vector, va
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.names import is_automatic
 from ckptmigrate.matching.result import Step
-from ckptmigrate.ops import Op, Reshape
-from ckptmigrate.spec import Key, Path
+from ckptmigrate.ops import Op, Reshape, Transpose
+from ckptmigrate.spec import Key, Path, TensorSpec
 
 _MOST_PAIRS = 4096
 """So many pairs of one dtype and size may be left without a twin: 2^12 of 2^32."""
@@ -232,8 +232,12 @@ def _take_variable(draft: Draft, s: Key, t: Key, evidence: str, against: str) ->
 
 
 def _reshaped(draft: Draft, s: Key, t: Key) -> tuple[Op, ...]:
-    wanted = draft.target.specs[t]
-    return () if draft.source.specs[s] == wanted else (Reshape(wanted.shape),)
+    spec, wanted = draft.source.specs[s], draft.target.specs[t]
+    if spec == wanted:
+        return ()
+    # A column that is a row now has the same bytes, and is said to be transposed: so are others then, it may be.
+    is_turned = len(spec.shape) == 2 and 1 in spec.shape and spec.shape[::-1] == wanted.shape
+    return (Transpose((1, 0)),) if is_turned else (Reshape(wanted.shape),)
 
 
 def _against(s: Key, t: Key, source: _Side, target: _Side, left: Mapping[object, int]) -> str:
@@ -289,10 +293,17 @@ def _take_siblings(draft: Draft, contents: Contents) -> None:
             if twin is None or any(map(str.isdigit, label)):
                 continue
             for key, goal in _equal_below(draft, contents, (child, twin), apart) or ():
+                if _may_be_turned(draft.target.specs[goal], contents.target[goal]):
+                    continue
                 if key not in draft.used and key not in draft.dropped and goal not in draft.steps:
                     draft.used.add(key)
                     draft.steps[goal] = Step(goal, (key,), (), "certain", 1.0, (said,))
                     draft.objects.setdefault(draft.target.node_of[goal], draft.source.node_of[key])
+
+
+def _may_be_turned(spec: TensorSpec, crc: int) -> bool:
+    """Whether a tensor has the same bytes, and the same shape, with its axes in another order; its slots have not."""
+    return len({*spec.shape}) < len(spec.shape) and is_plain(spec, crc)
 
 
 def _holders(draft: Draft) -> Iterator[tuple[int, int]]:
