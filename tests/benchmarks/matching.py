@@ -328,11 +328,11 @@ def _curve(outcomes: Sequence[Outcome]) -> str:
         if v.status in ANSWERED:
             levels[v.confidence, "exact" if v.status == "exact" else "all"].append(bool(v.is_right))
     points, bounds, marks, answered, wrong = [], [], [], 0, 0
-    marked = [0.95, 0.9, 0.8, 0.7, 0.5]
+    marked = [0.95, 0.9, 0.8, 0.5]
     for (confidence, which), rights in sorted(levels.items(), key=lambda level: (-level[0][0], level[0][1] == "all")):
         # What is said of a threshold is the last point that is not below it.
         if marks and marked and confidence < marked[0]:
-            marks[-1] = marks[-1] or f"{marked[0]:g}"
+            marks[-1] = marks[-1] or f"≥ {marked[0]:g}"
             marked = [each for each in marked if each <= confidence]
         answered += len(rights)
         wrong += len(rights) - sum(rights)
@@ -342,8 +342,11 @@ def _curve(outcomes: Sequence[Outcome]) -> str:
     if marks:
         marks[-1] = "all"
     lines = {"wrong": points, "95% upper bound": bounds}
+    start = max(0.0, math.floor(min((x for x, _ in points), default=0.0) * 10 - 0.5) / 10)
     title = "Risk and coverage: templates answered at a confidence or above, and the share of them that is wrong"
-    return plot(title, "coverage: the share of templates that is answered", "risk", lines, marks={"wrong": marks})
+    return plot(
+        title, "coverage: the share of templates that is answered", "risk", lines, marks={"wrong": marks}, start=start
+    )
 
 
 COLORS = ("#1f6f8b", "#c05621", "#2f855a", "#805ad5")
@@ -357,19 +360,20 @@ def plot(
     *,
     marks: Mapping[str, Sequence[str]] | None = None,
     logarithmic: bool = False,
+    start: float = 0.0,
 ) -> str:
-    """Lines with their points, as SVG."""
+    """Lines with their points, as SVG; the axis across begins at `start` unless it is logarithmic."""
     width, height, left, bottom, top = 760, 420, 80, 50, 50
     every = [point for points in lines.values() for point in points] or [(1.0, 1.0)]
 
-    def scaled(values: Sequence[float], size: float) -> Callable[[float], float]:
+    def scaled(values: Sequence[float], size: float, first: float = 0.0) -> Callable[[float], float]:
         if logarithmic:
             low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
             return lambda value: (math.log10(value) - low) / max(1, high - low) * size
         high = max(values) * 1.1 or 1.0
-        return lambda value: value / high * size
+        return lambda value: (value - first) / (high - first) * size
 
-    x_of = scaled([x for x, _ in every], width - left - 40)
+    x_of = scaled([x for x, _ in every], width - left - 40, start)
     y_of = scaled([y for _, y in every], height - top - bottom)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
@@ -382,6 +386,8 @@ def plot(
     ]
     for values, is_x in (([x for x, _ in every], True), ([y for _, y in every], False)):
         for tick in _ticks(values, logarithmic=logarithmic):
+            if is_x and not logarithmic and tick < start:
+                continue
             if is_x:
                 at = left + x_of(tick)
                 parts.append(f'<text x="{at:.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:g}</text>')
