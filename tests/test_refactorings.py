@@ -22,9 +22,6 @@ from ckptmigrate.ops import infer_chain
 
 SEEDS = range(300)
 
-OPEN = Counter({"replaced": 3, "tied": 1, "number": 1})
-"""In how many cases matching still decides wrongly, or what nobody can know, by the reason: fewer from time to time."""
-
 
 @cache
 def drawn(seed):
@@ -263,4 +260,4 @@ def test_nothing_is_decided_wrongly_and_nothing_that_nobody_can_know():
         findings = judge(drawn(seed), matched(seed))
         failed.update({finding.undecidable or "wrong" for finding in findings if finding.is_failure})
         failed["dropped"] += any(True for _ in wrong_drops(drawn(seed), matched(seed)))
-    assert failed <= OPEN
+    assert not +failed

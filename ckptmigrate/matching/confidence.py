@@ -38,7 +38,8 @@ Caveat = Literal[
 
 - ``shape-alone``: the only layer of its shape and role on both sides, and no name speaks for it;
   ``shape-of-blocks``: so in each of several blocks; ``shape-and-a-word``: and a word speaks for it that others have.
-- ``names-unclear``: its names agree more than those of any other, but not by much.
+- ``names-unclear``: its names agree more than those of any other, but not by much; or it has none, and beside it in
+  its list is one like it of another size.
 - ``list-order``: it stands the other way round than others of its list.
 - ``namesake``: something else is called as it was.
 - ``strangers``: the objects that hold the two have no word in common.

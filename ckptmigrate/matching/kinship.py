@@ -60,16 +60,22 @@ def doubt_strangers(pairs: Sequence[Pair]) -> list[Pair]:
         replace(pair, caveat="strangers", evidence=(*pair.evidence, _said(names)))
         if names is not None and names in small and pair.is_certain and not pair.is_named
         else replace(pair, caveat="strangers", evidence=(*pair.evidence, _said(_ends(pair))))
-        if pair.is_certain and pair.is_named and _are_strangers(pair)
+        if pair.is_certain and _are_strangers(pair)
         else pair
         for pair, names in zip(pairs, renamed, strict=True)
     ]
 
 
 def _are_strangers(pair: Pair) -> bool:
-    """Whether people call the two, and have no word for both."""
-    old, new = (tokens_of([unit.label]) for unit in (pair.source, pair.target))
-    return bool(old and new) and not old & new
+    """Whether people call the two, and no word of the one leads to the other: only names are alike, or their class."""
+    s, t = pair.source, pair.target
+    if _is_layer(s) != _is_layer(t):
+        return False
+    old, new = tokens_of([s.label]), tokens_of([t.label])
+    if not old or not new or old & new:
+        return False
+    places = tokens_of(s.holder), tokens_of(t.holder)
+    return not ((old - places[0]) & places[1] or (new - places[1]) & places[0])
 
 
 def _ends(pair: Pair) -> _Names:

@@ -17,6 +17,7 @@ from operator import mul
 
 from ckptmigrate.matching.balance import balanced_groups
 from ckptmigrate.matching.confidence import Caveat
+from ckptmigrate.matching.forms import may_become
 from ckptmigrate.matching.kinship import are_kin, doubt_strangers, kinship
 from ckptmigrate.matching.names import are_given, given_among, is_automatic
 from ckptmigrate.matching.tokens import Tokens, tokens_of, weight_of
@@ -98,6 +99,7 @@ def pair_units(sources: Sequence[Unit], targets: Sequence[Unit], nobodys: Nobody
         if left is not None:
             opens.append(left)
     pairs = _unlike(_by_lists(_anchored(pairs), sources, targets), sources, targets)
+    pairs = _beside_changed(pairs, sources, targets)
     return doubt_strangers(pairs), opens
 
 
@@ -397,9 +399,10 @@ def _are_renumbered(s: Unit, t: Unit) -> bool:
 def _are_partly_renamed(s: Unit, t: Unit, known: _Known) -> bool:
     """Whether some of the blocks are called as they were, and others as none was: these may be new."""
     # What is `a/b` in Keras 2 is `a_b` in Keras 3.
-    old, new = ({name.replace("/", "_") for name in unit.names} for unit in (s, t))
-    kept = {name.replace("/", "_") for name in given_among(s.names) if name not in known.nobodys} & new
-    return bool(kept) and old != new
+    old, new = (
+        {name.replace("/", "_") for name in given_among(unit.names) if name not in known.nobodys} for unit in (s, t)
+    )
+    return old != new and bool(old & new)
 
 
 def _are_shifted(s: Unit, t: Unit, known: _Known) -> bool:
@@ -572,6 +575,43 @@ def _unlike(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Un
         else pair
         for pair in pairs
     ]
+
+
+def _beside_changed(pairs: Sequence[Pair], sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
+    """Items of a list are not certain if one like them, of a changed size, is new on one side: it may be one of them.
+
+    A table that grew beside one like it that is new looks as if the new one were the old one.
+    """
+    gates = [{unit.gate for unit in units} for units in (sources, targets)]
+    lone: list[dict[object, list[Unit]]] = [{}, {}]
+    for side, units in enumerate((sources, targets)):
+        for unit in units:
+            if unit.gate not in gates[1 - side] and not tokens_of([unit.label]):
+                lone[side].setdefault(_place_in_row(unit), []).append(unit)
+
+    def may_be(unit: Unit, others: Sequence[Unit]) -> bool:
+        shapes = [spec.shape for _, spec in unit.roles]
+        return max(map(len, shapes)) > 1 and any(
+            all(map(may_become, shapes, (spec.shape for _, spec in other.roles))) for other in others[:_MOST]
+        )
+
+    return [
+        replace(pair, caveat="names-unclear", evidence=(*pair.evidence, "one like it, of another size, is beside it"))
+        if pair.is_certain
+        and not pair.is_named
+        and (
+            may_be(pair.source, lone[1].get(_place_in_row(pair.target), ()))
+            or may_be(pair.target, lone[0].get(_place_in_row(pair.source), ()))
+        )
+        else pair
+        for pair in pairs
+    ]
+
+
+def _place_in_row(unit: Unit) -> object:
+    """The row that a layer is an item of, and what it holds; None if it is called something."""
+    roles = tuple(role for role, _ in unit.roles)
+    return None if tokens_of([unit.label]) else (*unit.holder, re.sub(r"\d+", "#", unit.label), roles)
 
 
 class _Called:

@@ -39,12 +39,13 @@ def doubt_tied(draft: Draft) -> None:
 
 
 def _left_over(draft: Draft) -> dict[TensorSpec, list[int]]:
-    """The source's variables that lead nowhere, by their specs."""
+    """The source's variables that lead nowhere for certain, by their specs."""
     found: dict[TensorSpec, list[int]] = {}
     apart = draft.source.slot_nodes | draft.source.scalars
+    used = {key for step in draft.steps.values() if step.status != "proposed" for key in step.sources}
     for number, node in enumerate(draft.source.nodes):
         key = node.tensors.get(VARIABLE_ROLE)
-        is_gone = key is None or key in draft.used or key in draft.dropped
+        is_gone = key is None or key in used or key in draft.dropped
         if key is not None and not is_gone and number not in apart:
             found.setdefault(draft.source.specs[key], []).append(number)
     return found
