@@ -7,7 +7,6 @@ the names say that two layers are each other, and the shapes that one operation 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +16,7 @@ from ckptmigrate.matching.conversions import Conversion, are_of_a_kind, grown, r
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.kinship import kinship
 from ckptmigrate.matching.names import is_automatic
-from ckptmigrate.matching.propose import Pair, pair_units, reshapes
+from ckptmigrate.matching.propose import Pair, dull_words, pair_units, reshapes
 from ckptmigrate.matching.result import Step
 from ckptmigrate.matching.tokens import tokens_of, weight_of
 from ckptmigrate.matching.units import Nobodys, Unit
@@ -138,12 +137,6 @@ def in_order(s: Unit, t: Unit, nobodys: Nobodys) -> list[Unit]:
 
 def _key_pairs(draft: Draft, pair: Pair | Converted) -> Iterator[tuple[Key, Key]]:
     return zip(keys_of(draft.source, pair.source), keys_of(draft.target, pair.target), strict=True)
-
-
-def dull_words(units: Sequence[Unit]) -> frozenset[str]:
-    """Words of so many units that they tell nothing apart."""
-    counts = Counter(word for unit in units for word in unit.tokens)
-    return frozenset(word for word, count in counts.items() if 2 * count > len(units))
 
 
 @dataclass(slots=True)

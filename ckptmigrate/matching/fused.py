@@ -12,9 +12,10 @@ from itertools import permutations, product
 
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.conversions import Fusion, fusions
-from ckptmigrate.matching.converted import dull_words, free_units, in_order, keys_of, leads_of
+from ckptmigrate.matching.converted import free_units, in_order, keys_of, leads_of
 from ckptmigrate.matching.draft import Draft
 from ckptmigrate.matching.hypotheses import said
+from ckptmigrate.matching.propose import dull_words
 from ckptmigrate.matching.result import Answers, Hypothesis, Lead
 from ckptmigrate.matching.tokens import weight_of
 from ckptmigrate.matching.units import Nobodys, Unit

@@ -92,7 +92,7 @@ def pair_units(sources: Sequence[Unit], targets: Sequence[Unit], nobodys: Nobody
     )  # fmt: skip
     families = _families(sources), _families(targets)
     ends = _count_ends(sources), _count_ends(targets)
-    known = _Known(_dull(sources) | _dull(targets), nobodys, is_complete, families, ends)
+    known = _Known(dull_words(sources) | dull_words(targets), nobodys, is_complete, families, ends)
     for candidates in components:
         found, left = _decide(candidates, known)
         pairs.extend(found)
@@ -308,7 +308,7 @@ def _assigned(candidates: _Candidates, known: _Known) -> Iterator[_Judged]:
         yield s, t, regret, evidence
 
 
-def _dull(units: Sequence[Unit]) -> frozenset[str]:
+def dull_words(units: Sequence[Unit]) -> frozenset[str]:
     """Words of so many units that they tell nothing apart."""
     counts = Counter(word for unit in units for word in unit.tokens)
     return frozenset(word for word, count in counts.items() if 2 * count > len(units))
