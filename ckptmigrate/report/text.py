@@ -19,6 +19,7 @@ from ckptmigrate.packs import Outcome, Pack
 from ckptmigrate.plan import Plan
 from ckptmigrate.spec import Key
 from ckptmigrate.verify import Report
+from ckptmigrate.verify.report import finding_lines, shown
 
 _STYLES = {
     "exact": "green",
@@ -273,10 +274,10 @@ def report_lines(report: Report) -> Iterator[str]:
     """A proof, one level after the other, as lines of rich markup."""
     for check in report.checks:
         yield f"[{_STYLES[check.outcome]}]{check.outcome:>7}[/]  [bold]{check.level}[/]: {escape(check.proof)}"
-        for problem in check.problems:
-            yield f"           {escape(problem)}"
-        if check.hint:
-            yield f"           {escape(check.hint)}"
+        for line in (*shown(check.problems), *([check.hint] if check.hint else [])):
+            yield f"           {escape(line)}"
+    for finding in report.findings:
+        yield from map(escape, finding_lines(finding))
 
 
 def difference_lines(difference: Difference, source: ObjectGraph, target: ObjectGraph) -> Iterator[str]:
