@@ -32,6 +32,9 @@ _HOMES = {
     "Receipt": "ckptmigrate.apply",
     "apply_plan": "ckptmigrate.apply",
     "Report": "ckptmigrate.verify",
+    "RestoreError": "ckptmigrate.verify",
+    "check": "ckptmigrate.verify",
+    "restore": "ckptmigrate.verify",
     "verify_checkpoint": "ckptmigrate.verify",
     "CkptMigrateError": "ckptmigrate.errors",
     "Problems": "ckptmigrate.errors",
@@ -47,10 +50,12 @@ __all__ = [
     "Problems",
     "Receipt",
     "Report",
+    "RestoreError",
     "Rule",
     "__version__",
     "apply_plan",
     "build_checkpoint",
+    "check",
     "find_prefix",
     "fit_packs",
     "make_plan",
@@ -59,6 +64,7 @@ __all__ = [
     "plan_bundles",
     "read_pack",
     "read_rulebook",
+    "restore",
     "reverse_plan",
     "verify_checkpoint",
     "write_template",
@@ -75,7 +81,7 @@ if TYPE_CHECKING:
     from ckptmigrate.plan import Endpoint, Plan, make_plan, plan_bundles
     from ckptmigrate.reverse import reverse_plan
     from ckptmigrate.rules import Rule, parse_rulebook, read_rulebook
-    from ckptmigrate.verify import Report, verify_checkpoint
+    from ckptmigrate.verify import Report, RestoreError, check, restore, verify_checkpoint
 
 
 def __getattr__(name: str) -> object:

@@ -125,24 +125,42 @@ def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, 
 @click.command(
     epilog=examples(
         "ckptmigrate verify migrated/ckpt --target my.models:build --plan plan.json",
-        "ckptmigrate verify migrated/ckpt --target templates/v2",
+        "ckptmigrate verify migrated/ckpt --plan plan.json --level checksums",
+        "ckptmigrate verify migrated/ckpt --target templates/v2 --deep",
     )
 )
 @click.argument("prefix")
-@click.option("--target", required=True, help="The new model, or a checkpoint of it.")
+@click.option("--target", help="The new model, or a checkpoint of it; the plan's if not given.")
 @click.option("--plan", "plan_file", metavar="PLAN", help="The plan that it was made by: checks every tensor's origin.")
+@click.option(
+    "--level",
+    type=click.Choice(["structure", "checksums", "restore", "coverage"]),
+    default="coverage",
+    show_default=True,
+    help="How far to go, from cheap to dear: structure (names and shapes), checksums (values), restore (TensorFlow's "
+    "assertions), coverage (every variable of the model holds its value).",
+)
+@click.option("--deep", is_flag=True, help="Read every tensor, those too that the plan left where they were.")
 @JSON
-def verify(prefix: str, target: str, *, plan_file: str | None, as_json: bool) -> None:
-    """Prove that a checkpoint is what a model asks for: structure, checksums, restore in TensorFlow."""
+def verify(prefix: str, target: str | None, *, plan_file: str | None, level: Any, deep: bool, as_json: bool) -> None:
+    """Prove that a checkpoint is what a model asks for."""
     from ckptmigrate.bundle import find_prefix
     from ckptmigrate.graph.template import is_factory
     from ckptmigrate.report.text import report_lines
     from ckptmigrate.verify import verify_checkpoint
 
     made = None if plan_file is None else read_plan(plan_file)
+    if target is None and made is not None:
+        target = made.target.factory or made.target.prefix
+    if target is None:
+        raise click.UsageError("say what the checkpoint is for: --target TARGET, or --plan PLAN, which names it")
     with patience("verifying"), stdout_to_stderr():
         report = verify_checkpoint(
-            find_prefix(prefix), target if is_factory(target) else find_prefix(target), plan=made
+            find_prefix(prefix),
+            target if is_factory(target) else find_prefix(target),
+            plan=made,
+            level=level,
+            deep=deep,
         )
     if as_json:
         print_json(report.to_data())

@@ -11,12 +11,13 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ckptmigrate.errors import OutputError, TemplateError
+from ckptmigrate.graph.live import LiveGraph, say_error
 
 _SHOWN = 10
 
@@ -65,7 +66,7 @@ def build_checkpoint(factory: Factory) -> Any:
             "the factory raised",
             target,
             expected="a model",
-            got=f"{_say(error)}{_place(error)}",
+            got=f"{say_error(error)}{_place(error)}",
             hint="Call the factory in Python to see the whole traceback",
         ) from error
     if isinstance(built, tf.train.Checkpoint):
@@ -124,19 +125,12 @@ def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
     """
     import tensorflow as tf
 
-    # `restore` looks for a counter, so a template has one, though `write` would not make it.
-    counter = checkpoint.save_counter
-    try:
-        tracked = list(tf.train.TrackableView(checkpoint).descendants())
-    except ValueError as error:  # TensorFlow says by it that an object cannot be in a checkpoint
-        raise TemplateError("the model cannot be saved", where, got=_say(error)) from error
-    held = {id(trackable) for trackable in (*tracked, *_slot_variables(tracked))}
-    missing = [(owner, variable) for owner, variable in _variables(tracked) if id(variable) not in held]
-    if missing:
-        names = [f"{_name(variable)} {tuple(variable.shape)} of {_name(owner)}" for owner, variable in missing]
+    live = LiveGraph.read(checkpoint)
+    if live.untracked:
+        names = list(map(str, live.untracked))
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise TemplateError(
-            f"{len(missing)} variables would not be saved",
+            f"{len(names)} variables would not be saved",
             where,
             expected="every variable of the model in its checkpoint",
             got=f"not in it: {', '.join(names[:_SHOWN])}{more}",
@@ -145,69 +139,14 @@ def write_checkpoint(checkpoint: Any, out: str, *, where: str) -> Template:
                 "(`setattr(self, f'block_{i}', layer)`), or make the model a Sequential or functional one"
             ),
         )
-    if not any(hasattr(trackable, "assign") for trackable in tracked if trackable is not counter):
-        raise TemplateError("the model has no variables", where, hint="Build it in the factory: call it on an input")
+    live.refuse_empty(where)
+    # `restore` looks for a counter, so a template has one, though `write` would not make it.
+    _ = checkpoint.save_counter
     try:
         prefix = checkpoint.write(out)
     except (OSError, tf.errors.OpError) as error:
         raise OutputError("the template cannot be written", out, got=str(error)) from error
-    return Template(str(prefix), checkpoint, tuple(_warnings(tracked)))
-
-
-def _variables(tracked: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each variable that a tracked model, module or optimizer says it has, once, with who says so."""
-    seen: set[int] = set()
-    for owner in tracked:
-        # A list or dict says what its items hold, and of Keras 3's layers their seeds too; they speak for themselves.
-        if any(kind.__name__ == "TrackableDataStructure" for kind in type(owner).__mro__):
-            continue
-        try:
-            # Keras: `weights` leaves out metrics and seeds, which no checkpoint is expected to hold.
-            variables = list(getattr(owner, "weights", None) or getattr(owner, "variables", None) or ())
-        except (TypeError, ValueError, AttributeError):
-            # The attribute is something else here, or the model is not built; the latter is warned of.
-            continue
-        for variable in variables:
-            if id(variable) not in seen and hasattr(variable, "assign") and hasattr(variable, "shape"):
-                seen.add(id(variable))
-                yield owner, variable
-
-
-def _slot_variables(tracked: Sequence[Any]) -> Iterator[Any]:
-    """What a checkpoint holds through the slot records of legacy optimizers, and through no edge.
-
-    Source: ``serialize_slot_variables`` in tensorflow/python/checkpoint/util.py.
-    """
-    for optimizer in tracked:
-        # As TensorFlow asks: newer optimizers answer for some names that they do not have.
-        if "get_slot_names" not in dir(optimizer):
-            continue
-        for kind in optimizer.get_slot_names():
-            for variable in tracked:
-                # What is no variable has no slot, and each optimizer says so in another way.
-                with contextlib.suppress(AttributeError, KeyError):
-                    yield optimizer.get_slot(variable, kind)
-
-
-def _warnings(tracked: Iterable[Any]) -> Iterator[str]:
-    for trackable in tracked:
-        kinds = {kind.__name__ for kind in type(trackable).__mro__}
-        if kinds & {"BaseOptimizer", "Optimizer", "OptimizerV2", "_BaseOptimizer"}:
-            if not _is_built(trackable, kinds):
-                yield (
-                    f"optimizer {_name(trackable)} is not built: its slots are not in the template; "
-                    "call `optimizer.build(model.trainable_variables)` in the factory"
-                )
-        elif "Model" in kinds and not getattr(trackable, "built", True):
-            yield f"model {_name(trackable)} is not built: call it on an input in the factory"
-
-
-def _is_built(optimizer: Any, kinds: set[str]) -> bool:
-    if "OptimizerV2" in kinds:
-        # A legacy optimizer has no flag; it makes its slots with its first step.
-        return bool(optimizer.weights)
-    built = getattr(optimizer, "built", None)
-    return bool(getattr(optimizer, "_built", True) if built is None else built)
+    return Template(str(prefix), checkpoint, live.warnings)
 
 
 def _import_tensorflow(target: str) -> Any:
@@ -291,14 +230,9 @@ def _import_failed(error: BaseException, target: str) -> TemplateError:
     return TemplateError(
         "the factory's module cannot be imported",
         target,
-        got=f"{_say(error)}{_place(error)}",
+        got=f"{say_error(error)}{_place(error)}",
         hint=hint,
     )
-
-
-def _say(error: BaseException) -> str:
-    """An error in one line and without a full stop; those of Keras have many lines."""
-    return f"{type(error).__name__}: {' '.join(str(error).split()).removesuffix('.')}"
 
 
 def _place(error: BaseException) -> str:
@@ -312,11 +246,6 @@ def _place(error: BaseException) -> str:
         if not frame.filename.startswith((ours, "<frozen")) and "site-packages" not in frame.filename
     ]
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-
-
-def _name(thing: Any) -> str:
-    name = getattr(thing, "path", None) or getattr(thing, "name", None)
-    return f"`{name}`" if isinstance(name, str) else type(thing).__name__
 
 
 def _describe(value: object) -> str:

@@ -11,14 +11,22 @@ from ckptmigrate.matching import Step
 from ckptmigrate.ops import Fill, Vocab, needs_template
 from ckptmigrate.plan import Plan, check_plan
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key
+from ckptmigrate.verify.equality import have_equal_values
 from ckptmigrate.verify.report import Check
-from ckptmigrate.verify.restored import have_equal_values
 from ckptmigrate.vocabulary import check_unchanged
 
 _FilesOf = Mapping[Bundle, tuple[tuple[int, int], ...]]
 
 
-def check_checksums(bundle: Bundle, plan: Plan | None) -> Check:
+def check_checksums(bundle: Bundle, plan: Plan | None, *, deep: bool = False) -> Check:
+    """Whether values are what they should be.
+
+    Args:
+        bundle: The checkpoint.
+        plan: The plan it was made by. What it leaves as it is is compared by checksum and only read where it is in
+            another place than its origin; what it computes is computed again. Without a plan every tensor is read.
+        deep: Every tensor is read all the same.
+    """
     if plan is None:
         problems = [problem for key in bundle.entries for problem in _stored_wrongly(bundle, key)]
         return Check.of(
@@ -26,6 +34,7 @@ def check_checksums(bundle: Bundle, plan: Plan | None) -> Check:
             f"{len(bundle.entries)} tensors read, each equal to its CRC32C",
             problems,
             "The data files are damaged; take another copy",
+            {"read": len(bundle.entries)},
         )
     unchanged = recut = recomputed = constant = 0
     problems = []
@@ -52,14 +61,18 @@ def check_checksums(bundle: Bundle, plan: Plan | None) -> Check:
                 recomputed += bool(step.sources)
                 constant += not step.sources
                 problems.extend(_computed_wrongly(bundle, step, source, target))
+    if deep:
+        problems += [problem for key in bundle.entries for problem in _stored_wrongly(bundle, key)]
     proof = f"{unchanged} tensors have the CRC32C of their origin, {recomputed} equal their operations run again"
     return Check.of(
         "checksums",
         proof
         + (f", {recut} have its values in other slices" if recut else "")
-        + (f", {constant} hold their constant" if constant else ""),
-        problems,
+        + (f", {constant} hold their constant" if constant else "")
+        + (f"; all {len(bundle.entries)} read, each equal to its own CRC32C" if deep else ""),
+        dict.fromkeys(problems),
         "Do not use this checkpoint; apply the plan again",
+        {"unchanged": unchanged, "recomputed": recomputed, "recut": recut, "constant": constant, "deep": deep},
     )
 
 

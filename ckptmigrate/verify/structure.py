@@ -1,56 +1,111 @@
-"""Structure: whether a checkpoint has the tensors and the graph of its target. No value is read."""
+"""Structure: whether each tensor of a checkpoint has its place in the target, and the other way round.
+
+No value is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ckptmigrate.bundle import Bundle
 from ckptmigrate.graph import ROOT, Node, ObjectGraph
 from ckptmigrate.plan import Plan
-from ckptmigrate.spec import OBJECT_GRAPH_KEY, Key, fits
+from ckptmigrate.spec import Key, TensorSpec, fits
 from ckptmigrate.verify.report import Check
+from ckptmigrate.verify.restoration import Restoration
 
 
-def check_structure(bundle: Bundle, wanted: Bundle, plan: Plan | None) -> Check:
-    problems = [*_tensor_differences(bundle, wanted), *_graph_differences(bundle, wanted)]
-    accounted = ""
-    if plan is not None:
-        made = {step.target for step in plan.steps}
-        problems += [f"`{key}` is in no step of the plan" for key in _tensors(bundle) if key not in made]
-        used = {key for step in plan.steps for key in step.sources}
-        accounted = f"; {len(used)} source tensors used, {len(plan.dropped)} dropped by name"
-        if not plan.is_complete:
-            problems.append("the plan has open ends")
-    graph = "the graph is the target's" if OBJECT_GRAPH_KEY in wanted.entries else "neither has an object graph"
+def check_restoration(restoration: Restoration, *, expect_partial: bool = False) -> Check:
+    """Whether a restore of any checkpoint would use all of it and leave nothing of the target out.
+
+    Args:
+        restoration: What it would put where.
+        expect_partial: What the target does not ask for is no problem.
+    """
+    source, target = restoration.source, restoration.target
+    problems = [
+        f"`{target.say_key(key)}` {target.specs[key]}: nothing in the checkpoint leads to it"
+        for key in restoration.missing
+    ]
+    problems += [
+        f"`{target.say_key(into)}`: expected {target.specs[into]} (target), "
+        f"got {source.specs[key]} (checkpoint, `{source.say_key(key)}`)"
+        for into, key in restoration.misfits.items()
+    ]
+    problems += [
+        f"`{source.say_key(key)}`: goes to `{target.say_key(into)}`, as `{source.say_key(other)}` does"
+        for key, other, into in restoration.doubled
+    ]
+    problems += [
+        f"`{target.say_key(into)}`, {_say_slot(target, into)}: gets {_say_slot(source, key)}"
+        for into, key in restoration.crossed.items()
+    ]
+    if not expect_partial:
+        problems += [
+            f"`{source.say_key(key)}` {source.specs[key]}: leads to nothing in the target" for key in restoration.unused
+        ]
+    unused = f"; {len(restoration.unused)} of the checkpoint are not asked for" if expect_partial else ""
     return Check.of(
         "structure",
-        f"{len(_tensors(wanted))} tensors as the target has them; {graph}{accounted}",
+        f"{len(restoration.restored)} of {len(target.specs)} tensors of the target have one origin of their dtype and "
+        f"shape{unused or '; every tensor of the checkpoint is used'}",
         problems,
-        "The checkpoint was made for another model, or changed since: plan and apply again",
+        "The checkpoint is of another model; `ckptmigrate doctor` says why, `ckptmigrate plan` leads to this one",
+        {
+            "restored": len(restoration.restored),
+            "missing": restoration.missing,
+            "unused": restoration.unused,
+            "misfits": tuple(restoration.misfits),
+            "crossed": tuple(restoration.crossed),
+        },
     )
 
 
-def _tensors(bundle: Bundle) -> list[Key]:
-    return [key for key in bundle.entries if key != OBJECT_GRAPH_KEY]
+def _say_slot(graph: ObjectGraph, key: Key) -> str:
+    variable, kind = graph.slot_owner[key]
+    return f"the {kind} of `{graph.say_key(variable)}`"
 
 
-def _tensor_differences(bundle: Bundle, wanted: Bundle) -> Iterator[str]:
-    for key, entry in wanted.entries.items():
-        found = bundle.entries.get(key)
+def check_planned(made: ObjectGraph, wanted: ObjectGraph, plan: Plan) -> Check:
+    """Whether a checkpoint is what a plan was to make: the target's graph and tensors, each accounted for.
+
+    Args:
+        made: The checkpoint's graph.
+        wanted: The target's graph.
+        plan: The plan.
+    """
+    problems = [*_tensor_differences(made.specs, wanted.specs), *_graph_differences(made, wanted)]
+    planned = {step.target for step in plan.steps}
+    problems += [f"`{key}` is in no step of the plan" for key in made.specs if key not in planned]
+    if not plan.is_complete:
+        problems.append("the plan has open ends")
+    used = {key for step in plan.steps for key in step.sources}
+    graph = "the graph is the target's" if wanted.kind == "object" else "neither has an object graph"
+    return Check.of(
+        "structure",
+        f"{len(wanted.specs)} tensors as the target has them; {graph}; "
+        f"{len(used)} source tensors used, {len(plan.dropped)} dropped by name",
+        problems,
+        "The checkpoint was made for another model, or changed since: plan and apply again",
+        {"tensors": len(wanted.specs), "used": len(used), "dropped": len(plan.dropped)},
+    )
+
+
+def _tensor_differences(made: Mapping[Key, TensorSpec], wanted: Mapping[Key, TensorSpec]) -> Iterator[str]:
+    for key, spec in wanted.items():
+        found = made.get(key)
         if found is None:
-            yield f"`{key}` is missing: expected {entry.spec} (target)"
-        elif not fits(key, found.spec, entry.spec):
-            yield f"`{key}`: expected {entry.spec} (target), got {found.spec} (checkpoint)"
-    for key, entry in bundle.entries.items():
-        if key not in wanted.entries:
-            yield f"`{key}` {entry.spec} is not in the target"
+            yield f"`{key}` is missing: expected {spec} (target)"
+        elif not fits(key, found, spec):
+            yield f"`{key}`: expected {spec} (target), got {found} (checkpoint)"
+    for key, spec in made.items():
+        if key not in wanted:
+            yield f"`{key}` {spec} is not in the target"
 
 
-def _graph_differences(bundle: Bundle, wanted: Bundle) -> Iterator[str]:
-    if bundle.object_graph_bytes() == wanted.object_graph_bytes():
+def _graph_differences(ours: ObjectGraph, theirs: ObjectGraph) -> Iterator[str]:
+    if ours.nodes == theirs.nodes:
         return
     # A model that is built again may number its objects in another order; what matters is who holds what.
-    ours, theirs = ObjectGraph.from_bundle(bundle), ObjectGraph.from_bundle(wanted)
     seen = {ROOT: ROOT}
     stack = [ROOT]
     while stack:

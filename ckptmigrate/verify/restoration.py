@@ -1,0 +1,140 @@
+"""What a restore would do: TensorFlow's own rule, followed on two object graphs. Nothing is read or restored."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ckptmigrate.graph import CONFIG_ROLE, ROOT, ObjectGraph
+from ckptmigrate.spec import Key, fits
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What of a checkpoint a restore into a model would put where.
+
+    Attributes:
+        source: The checkpoint's graph.
+        target: The model's graph.
+        bound: The node of the target that each node of the source is restored into.
+        restored: The target's tensors that get a value of their dtype and shape, with the source's.
+        misfits: Those whose value has another dtype or shape.
+        missing: The target's tensors that get none.
+        unused: The source's tensors that go nowhere.
+        doubled: What two tensors of the source are restored into: both, and the target's. One of them is lost.
+        crossed: Slots that are restored into the slot of another variable than theirs, because lists of an optimizer
+            are in another order: the target's, and the source's.
+    """
+
+    source: ObjectGraph
+    target: ObjectGraph
+    bound: Mapping[int, int]
+    restored: Mapping[Key, Key]
+    misfits: Mapping[Key, Key]
+    missing: tuple[Key, ...]
+    unused: tuple[Key, ...]
+    doubled: tuple[tuple[Key, Key, Key], ...]
+    crossed: Mapping[Key, Key]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything on both sides finds its place."""
+        return not (self.misfits or self.missing or self.unused or self.doubled or self.crossed)
+
+
+def find_restored(source: ObjectGraph, target: ObjectGraph) -> Restoration:
+    """Follow TensorFlow's rule from a checkpoint's graph to a model's.
+
+    Breadth first from the root, an object of the checkpoint is restored into the object that the edge of the same
+    label leads to; the first walk that comes to it decides. A slot goes where its optimizer and its variable have
+    gone. A checkpoint of names is restored by the full names of variables.
+
+    Source: ``CheckpointPosition._restore_descendants`` and ``bind_object`` in tensorflow/python/checkpoint/restore.py;
+    ``TrackableSaver.restore`` in tensorflow/python/checkpoint/checkpoint.py.
+    """
+    bound = _bind_names(source, target) if source.kind == "name" != target.kind else _bind_objects(source, target)
+    restored: dict[Key, Key] = {}
+    misfits: dict[Key, Key] = {}
+    doubled: list[tuple[Key, Key, Key]] = []
+    for number, twin in bound.items():
+        for role, key in source.nodes[number].tensors.items():
+            into = target.nodes[twin].tensors.get(role)
+            if into is None:
+                continue
+            if into in restored:
+                doubled.append((restored[into], key, into))
+            (restored if fits(into, source.specs[key], target.specs[into]) else misfits)[into] = key
+    placed = {*restored.values(), *misfits.values(), *(key for key, _, _ in doubled)}
+    return Restoration(
+        source,
+        target,
+        bound,
+        restored,
+        misfits,
+        tuple(key for key in target.specs if key not in restored and key not in misfits and _is_state(target, key)),
+        tuple(key for key in source.specs if key not in placed and _is_state(source, key)),
+        tuple(doubled),
+        dict(_find_crossed(source, target, bound, restored)),
+    )
+
+
+def _find_crossed(
+    source: ObjectGraph, target: ObjectGraph, bound: Mapping[int, int], restored: Mapping[Key, Key]
+) -> Iterator[tuple[Key, Key]]:
+    for into, key in restored.items():
+        ours, theirs = source.slot_owner.get(key), target.slot_owner.get(into)
+        if ours is None or theirs is None:
+            continue
+        variable = bound.get(source.node_of[ours[0]])
+        if variable is not None and (variable, ours[1]) != (target.node_of[theirs[0]], theirs[1]):
+            yield into, key
+
+
+def _is_state(graph: ObjectGraph, key: Key) -> bool:
+    """Whether a tensor is something to restore.
+
+    The counter of saves is not: `save` has it, `write` has not, and either may be restored. Nor is what a Keras object
+    was configured with.
+    """
+    number = graph.node_of.get(key)
+    if number is None or graph.kind == "name":
+        return True
+    return number != graph.child(ROOT, "save_counter") and graph.nodes[number].tensors.get(CONFIG_ROLE) != key
+
+
+def _bind_objects(source: ObjectGraph, target: ObjectGraph) -> dict[int, int]:
+    bound = {ROOT: ROOT}
+    queue = deque([ROOT])
+    while queue:
+        number = queue.popleft()
+        twins = target.nodes[bound[number]].children
+        for label, child in source.nodes[number].children.items():
+            twin = twins.get(label)
+            if twin is not None and child not in bound:
+                bound[child] = twin
+                queue.append(child)
+    bound.update(_bind_slots(source, target, bound))
+    return bound
+
+
+def _bind_slots(source: ObjectGraph, target: ObjectGraph, bound: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    slots = {
+        (number, record.variable, record.name): record.slot
+        for number, node in enumerate(target.nodes)
+        for record in node.slot_records
+    }
+    for number, node in enumerate(source.nodes):
+        for record in node.slot_records:
+            twin = slots.get((bound.get(number, -1), bound.get(record.variable, -1), record.name))
+            if twin is not None:
+                yield record.slot, twin
+
+
+def _bind_names(source: ObjectGraph, target: ObjectGraph) -> dict[int, int]:
+    named = {node.full_name: number for number, node in enumerate(target.nodes) if node.full_name}
+    return {
+        number: named[node.full_name]
+        for number, node in enumerate(source.nodes)
+        if node.tensors and node.full_name in named
+    }

@@ -1,0 +1,269 @@
+"""Restore in TensorFlow, with proof: TensorFlow's own assertions, and what they cannot see.
+
+``tf.train.Checkpoint.restore`` returns before anyone knows whether it did anything, and its strongest assertion
+compares objects and not values. So what the model holds afterwards is compared with the checkpoint here, variable by
+variable, by checksum: no value is read a second time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ckptmigrate.bundle import Bundle, find_prefix
+from ckptmigrate.bundle.content import content_crcs
+from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, Problems
+from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.graph.live import (
+    LiveGraph,
+    is_variable,
+    live_array,
+    live_crcs,
+    model_variables,
+    say_checkpoint,
+    say_error,
+)
+from ckptmigrate.spec import DType, Key
+from ckptmigrate.verify.equality import holds_equal
+from ckptmigrate.verify.report import LEVELS, Check, Level, Report, RestoreError
+from ckptmigrate.verify.restoration import Restoration, find_restored
+from ckptmigrate.verify.structure import check_restoration
+
+_LADDER = ("assert_nontrivial_match", "assert_existing_objects_matched", "assert_consumed")
+"""TensorFlow's assertions on what ``restore`` returns, from weak to strong."""
+
+_SAID_LENGTH = 400
+"""So much of TensorFlow's message is told; it may hold a printed graph."""
+
+
+def restore(
+    checkpoint: Any, path: str | os.PathLike[str], *, level: Level = "coverage", expect_partial: bool = False
+) -> Report:
+    """``checkpoint.restore(path)``, with proof.
+
+    It calls ``read`` for what ``write`` wrote. It may be called in a training loop and in the scope of a
+    ``tf.distribute`` strategy.
+
+    Args:
+        checkpoint: A ``tf.train.Checkpoint``. Its objects should be built, its optimizers too.
+        path: The checkpoint's prefix, or a directory: its latest checkpoint.
+        level: How far the proof goes: ``structure``, ``restore`` or ``coverage``. Values are restored at each.
+        expect_partial: The checkpoint may hold more than the model asks for (an optimizer, another head). What the
+            model has is proven all the same.
+
+    Returns:
+        What was proven.
+
+    Raises:
+        RestoreError: A level failed. Its report says what, why, and what to do. The model may hold a part of the
+            checkpoint.
+        NotACheckpointError: There is no checkpoint at the path; nothing was restored.
+        CorruptBundleError: The checkpoint is damaged; nothing was restored.
+    """
+    report = _restored(checkpoint, _prefix(path), level, expect_partial=expect_partial)
+    if not report.passed:
+        raise RestoreError(report)
+    return report
+
+
+def check(
+    checkpoint: Any, path: str | os.PathLike[str], *, level: Level = "coverage", expect_partial: bool = False
+) -> Report:
+    """Restore as `restore` does, and report instead of raising, whatever is wrong with the checkpoint.
+
+    Args:
+        checkpoint: As for `restore`.
+        path: As for `restore`.
+        level: As for `restore`.
+        expect_partial: As for `restore`.
+    """
+    try:
+        return _restored(checkpoint, _prefix(path), level, expect_partial=expect_partial)
+    except (CkptMigrateError, Problems) as error:
+        problems = error.problems if isinstance(error, Problems) else (error,)
+        failed = Check.of("structure", "nothing was restored", map(str, problems))
+        return Report(str(path), say_checkpoint(checkpoint), (failed,))
+
+
+def _prefix(path: str | os.PathLike[str]) -> str:
+    if path is None:
+        raise NotACheckpointError(
+            "no checkpoint",
+            "None",
+            expected="a prefix",
+            got="None, for which TensorFlow restores nothing and says nothing",
+            hint="`tf.train.latest_checkpoint` found none: check the directory that it was given",
+        )
+    return find_prefix(os.fspath(path))
+
+
+def _restored(checkpoint: Any, prefix: str, level: Level, *, expect_partial: bool) -> Report:
+    with Bundle.open(prefix) as bundle:
+        live = LiveGraph.read(checkpoint)
+        restoration = find_restored(ObjectGraph.from_bundle(bundle), live.graph)
+        structure = check_restoration(restoration, expect_partial=expect_partial)
+        checks = [structure, *restore_live(bundle, live, level, expect_partial=expect_partial)]
+        return Report(prefix, say_checkpoint(checkpoint), tuple(checks))
+
+
+def restore_live(bundle: Bundle, live: LiveGraph, level: Level, *, expect_partial: bool = False) -> tuple[Check, ...]:
+    """Restore a bundle, and prove it as far as a level asks: the levels restore and coverage.
+
+    Args:
+        bundle: The checkpoint.
+        live: The graph of the checkpoint that it is restored into.
+        level: The last level that is proven.
+        expect_partial: What the model does not ask for is no problem.
+    """
+    proves_coverage = LEVELS.index(level) >= LEVELS.index("coverage")
+    before = live_crcs(filter(is_variable, _variables(live))) if proves_coverage else {}
+    restored = _restore(bundle, live.checkpoint, expect_partial=expect_partial)
+    if LEVELS.index(level) < LEVELS.index("restore"):
+        return ()
+    return (restored, _coverage(bundle, live, before)) if proves_coverage else (restored,)
+
+
+# Restore.
+
+
+def _restore(bundle: Bundle, checkpoint: Any, *, expect_partial: bool) -> Check:
+    import tensorflow as tf
+
+    graph = ObjectGraph.from_bundle(bundle)
+    # `restore` asks for the counter that `save` makes; what was written without one is read.
+    how = "restore" if graph.kind == "name" or graph.child(ROOT, "save_counter") is not None else "read"
+    ladder = _LADDER[:-1] if expect_partial else _LADDER
+    problems: list[str] = []
+    try:
+        status = getattr(checkpoint, how)(bundle.prefix)
+        for rung in ladder:
+            try:
+                getattr(status, rung)()
+            except AssertionError as error:
+                problems.append(f"{rung}: {_shortened(str(error))}")
+        if expect_partial:
+            status.expect_partial()
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        problems.append(f"{how} raised {_shortened(say_error(error))}")
+    return Check.of(
+        "restore",
+        f"TensorFlow {tf.__version__}: {', '.join((how, *ladder))}",
+        problems,
+        "The model and the checkpoint do not fit; the model may hold a part of the checkpoint now",
+        {"tensorflow": tf.__version__, "called": how, "assertions": ladder},
+    )
+
+
+def _shortened(message: str) -> str:
+    return " ".join(message.split())[:_SAID_LENGTH]
+
+
+# Coverage.
+
+
+def _variables(live: LiveGraph) -> Iterator[Any]:
+    yield from live.objects
+    yield from (found.variable for found in live.untracked)
+
+
+def _coverage(bundle: Bundle, live: LiveGraph, before: Mapping[int, int | None]) -> Check:
+    # A legacy optimizer makes its slots, and a layer that waits for its values its variables, as they are restored.
+    live = LiveGraph.read(live.checkpoint) if _has_grown(live) else live
+    restoration = find_restored(ObjectGraph.from_bundle(bundle), live.graph)
+    problems = [f"{found}: in no checkpoint of this model, it keeps its initial value" for found in live.untracked]
+    problems += [
+        f"`{live.graph.say_key(key)}` {live.graph.specs[key]}: not in the checkpoint, it keeps its initial value"
+        for key in restoration.missing
+    ]
+    wrong, compared, opaque = _wrong_values(bundle, live, restoration, before)
+    problems += wrong
+    initial = len(live.untracked) + len(restoration.missing)
+    return Check.of(
+        "coverage",
+        f"{compared} variables and tables hold the checkpoint's values"
+        + (f", {opaque} restored that have no values to compare" if opaque else "")
+        + (f"; {live.unsaved_state} seeds and metrics are in no checkpoint" if live.unsaved_state else ""),
+        problems,
+        "The values named keep what the model started with; `ckptmigrate doctor` says why and what mends it",
+        {
+            "compared": compared,
+            "not_comparable": opaque,
+            "wrong": len(wrong),
+            "initial": initial,
+            "unsaved_state": live.unsaved_state,
+            "untracked": [str(found) for found in live.untracked],
+            "missing": restoration.missing,
+        },
+    )
+
+
+def _has_grown(live: LiveGraph) -> bool:
+    """Whether variables were made since the graph was read."""
+    known = {id(each) for each in _variables(live)}
+    return any(id(found.variable) not in known for found in model_variables(live.objects))
+
+
+def _wrong_values(
+    bundle: Bundle, live: LiveGraph, restoration: Restoration, before: Mapping[int, int | None]
+) -> tuple[list[str], int, int]:
+    """What does not hold the checkpoint's value though it should; how much was compared, and how much cannot be."""
+    crcs = content_crcs(bundle)
+    pairs = {**restoration.restored, **restoration.misfits}
+    node_of = live.graph.node_of
+    problems: list[str] = []
+    compared = opaque = 0
+    others: dict[int, list[tuple[Key, Key]]] = {}
+    for into, key in pairs.items():
+        number = node_of[into]
+        thing = live.objects[number]
+        role = next(role for role, held in live.graph.nodes[number].tensors.items() if held == into)
+        if role == CONFIG_ROLE:
+            continue
+        if role != VARIABLE_ROLE or not is_variable(thing):
+            if bundle.entries[key].spec.dtype is DType.VARIANT:
+                opaque += 1
+            else:
+                others.setdefault(number, []).append((into, key))
+            continue
+        compared += 1
+        if into in restoration.misfits:
+            problems.append(_say_wrong(live.graph, into, "the checkpoint's value has another shape or dtype"))
+            continue
+        now = live_crcs([thing])[id(thing)]
+        if now is not None and key in crcs:
+            equal = now == crcs[key]
+        else:
+            array = live_array(thing)
+            equal = array is not None and bool((array == bundle.read(key)).all())
+        if not equal:
+            kept = now is not None and now == before.get(id(thing))
+            problems.append(_say_wrong(live.graph, into, "keeps its initial value" if kept else "holds another value"))
+    wrong = list(_wrong_tables(bundle, live, others))
+    compared += sum(map(len, others.values()))
+    return problems + wrong, compared, opaque
+
+
+def _say_wrong(graph: ObjectGraph, key: Key, what: str) -> str:
+    return f"`{graph.say_key(key)}` {graph.specs[key]}: {what}, not the checkpoint's"
+
+
+def _wrong_tables(bundle: Bundle, live: LiveGraph, others: Mapping[int, list[tuple[Key, Key]]]) -> Iterator[str]:
+    """Of what is no variable (tables, Python state), what does not hold its value: TensorFlow writes it, to compare."""
+    if not others:
+        return
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="ckptmigrate-") as scratch:
+        written = tf.train.Checkpoint(**{f"object_{number}": live.objects[number] for number in others})
+        with Bundle.open(str(written.write(os.path.join(scratch, "now")))) as now:  # noqa: PTH118
+            graph = ObjectGraph.from_bundle(now)
+            for number, pairs in others.items():
+                roles = {key: role for role, key in live.graph.nodes[number].tensors.items()}
+                twin = graph.find((f"object_{number}",))
+                held = graph.nodes[twin].tensors if twin is not None else {}
+                for into, key in pairs:
+                    found = held.get(roles[into])
+                    if found is None or not holds_equal((bundle, key), (now, found)):
+                        yield _say_wrong(live.graph, into, "holds another value")
