@@ -137,6 +137,28 @@ def test_the_report_as_json(migrated):
     }
 
 
+def test_what_failed_does_not_say_that_it_holds(migrated):
+    migrated.flip(key_of("m/same"))
+    migrated.rewrite_index(lambda entries: entries.pop(key_of("m/new")))
+    structure, checksums, *_ = migrated.verify().checks
+    assert structure.proof.startswith("5 of 6 tensors as the target has them; the graph is not the target's")
+    assert checksums.proof.startswith("2 tensors have the CRC32C of their origin")
+    (structure, checksums, *_) = migrated.verify(with_plan=False).checks
+    assert checksums.proof == "6 tensors read, 5 of them equal to its CRC32C"
+
+
+def test_deep_reads_what_a_plan_left_where_it_was(migrated, tmp_path):
+    out = str(tmp_path / "linked")
+    apply_plan(migrated.plan, out, layout="link", link="hard")
+    with Bundle.open(out) as bundle:
+        entry = bundle.entries[key_of("m/same")]
+        path = bundle.shard_paths[entry.shard]
+    flip_byte(path, entry.offset + 3)  # in the source too: it is one file
+    assert verify_checkpoint(out, migrated.target, plan=migrated.plan).passed
+    problems = failed(verify_checkpoint(out, migrated.target, plan=migrated.plan, deep=True))["checksums"]
+    assert any(key_of("m/same") in problem for problem in problems)
+
+
 def test_values_swapped_in_the_index_are_found(migrated):
     same, twin = key_of("m/same"), key_of("m/twin")
 

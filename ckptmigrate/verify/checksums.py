@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ckptmigrate.bundle import Bundle, Entry, SliceSpec, same_slices, slice_box
@@ -31,13 +32,13 @@ def check_checksums(bundle: Bundle, plan: Plan | None, *, deep: bool = False) ->
         problems = [problem for key in bundle.entries for problem in _stored_wrongly(bundle, key)]
         return Check.of(
             "checksums",
-            f"{len(bundle.entries)} tensors read, each equal to its CRC32C",
+            f"{len(bundle.entries)} tensors read, {_all_but(len(bundle.entries), len(problems))} equal to its CRC32C",
             problems,
             "The data files are damaged; take another copy",
             {"read": len(bundle.entries)},
         )
-    unchanged = recut = recomputed = constant = 0
     problems = []
+    sound: Counter[str] = Counter()
     with Bundle.open(plan.source.prefix) as source, Bundle.open(plan.target.prefix) as target:
         for end, opened in ((plan.source, source), (plan.target, target)):
             if end.fingerprint != opened.fingerprint:
@@ -49,31 +50,35 @@ def check_checksums(bundle: Bundle, plan: Plan | None, *, deep: bool = False) ->
             origin = (
                 (source, source.entries[step.sources[0]]) if step.sources else (target, target.entries[step.target])
             )
+            found: list[str]
             if entry is None:
-                problems.append(f"`{step.target}` is missing")
+                how, found = "missing", [f"`{step.target}` is missing"]
             elif (not step.ops or step.ops == (Fill("template"),)) and same_slices(entry, origin[1]):
-                unchanged += 1
-                problems.extend(_moved_wrongly((bundle, entry), origin, files))
+                how, found = "unchanged", list(_moved_wrongly((bundle, entry), origin, files))
             elif not step.ops:
-                recut += 1
-                problems.extend(_recut_wrongly((bundle, step.target), (source, step.sources[0])))
+                how, found = "recut", list(_recut_wrongly((bundle, step.target), (source, step.sources[0])))
             else:
-                recomputed += bool(step.sources)
-                constant += not step.sources
-                problems.extend(_computed_wrongly(bundle, step, source, target))
+                how = "recomputed" if step.sources else "constant"
+                found = list(_computed_wrongly(bundle, step, source, target))
+            sound[how] += not found
+            problems += found
     if deep:
         problems += [problem for key in bundle.entries for problem in _stored_wrongly(bundle, key)]
-    proof = f"{unchanged} tensors have the CRC32C of their origin, {recomputed} equal their operations run again"
     return Check.of(
         "checksums",
-        proof
-        + (f", {recut} have its values in other slices" if recut else "")
-        + (f", {constant} hold their constant" if constant else "")
-        + (f"; all {len(bundle.entries)} read, each equal to its own CRC32C" if deep else ""),
+        f"{sound['unchanged']} tensors have the CRC32C of their origin, "
+        f"{sound['recomputed']} equal their operations run again"
+        + (f", {sound['recut']} have its values in other slices" if sound["recut"] else "")
+        + (f", {sound['constant']} hold their constant" if sound["constant"] else "")
+        + (f"; all {len(bundle.entries)} were read" if deep else ""),
         dict.fromkeys(problems),
         "Do not use this checkpoint; apply the plan again",
-        {"unchanged": unchanged, "recomputed": recomputed, "recut": recut, "constant": constant, "deep": deep},
+        {**{how: sound[how] for how in ("unchanged", "recomputed", "recut", "constant")}, "deep": deep},
     )
+
+
+def _all_but(count: int, failed: int) -> str:
+    return f"{count - failed} of them" if failed else "each"
 
 
 def _plan_problems(plan: Plan, source: Bundle, target: Bundle) -> list[str]:

@@ -136,6 +136,7 @@ def _restore(bundle: Bundle, checkpoint: Any, *, expect_partial: bool) -> Check:
     how = "restore" if graph.kind == "name" or graph.child(ROOT, "save_counter") is not None else "read"
     ladder = _LADDER[:-1] if expect_partial else _LADDER
     problems: list[str] = []
+    hint = "The model and the checkpoint do not fit; the model may hold a part of the checkpoint now"
     try:
         status = getattr(checkpoint, how)(bundle.prefix)
         for rung in ladder:
@@ -145,13 +146,16 @@ def _restore(bundle: Bundle, checkpoint: Any, *, expect_partial: bool) -> Check:
                 problems.append(f"{rung}: {_shortened(str(error))}")
         if expect_partial:
             status.expect_partial()
+    except tf.errors.DataLossError as error:
+        problems.append(f"{how} raised {_shortened(say_error(error))}")
+        hint = "The data files are damaged: `ckptmigrate verify --deep` names the tensors; take another copy"
     except (tf.errors.OpError, ValueError, TypeError) as error:
         problems.append(f"{how} raised {_shortened(say_error(error))}")
     return Check.of(
         "restore",
         f"TensorFlow {tf.__version__}: {', '.join((how, *ladder))}",
         problems,
-        "The model and the checkpoint do not fit; the model may hold a part of the checkpoint now",
+        hint,
         {"tensorflow": tf.__version__, "called": how, "assertions": ladder},
     )
 
@@ -182,7 +186,7 @@ def _coverage(bundle: Bundle, live: LiveGraph, before: Mapping[int, int | None])
     initial = len(live.untracked) + len(restoration.missing)
     return Check.of(
         "coverage",
-        f"{compared} variables and tables hold the checkpoint's values"
+        f"{compared - len(wrong)}{f' of {compared}' if wrong else ''} variables and tables hold the checkpoint's values"
         + (f", {opaque} restored that have no values to compare" if opaque else "")
         + (f"; {live.unsaved_state} seeds and metrics are in no checkpoint" if live.unsaved_state else ""),
         problems,

@@ -43,11 +43,11 @@ def check_restoration(restoration: Restoration, *, expect_partial: bool = False)
         problems += [
             f"`{source.say_key(key)}` {source.specs[key]}: leads to nothing in the target" for key in restoration.unused
         ]
-    unused = f"; {len(restoration.unused)} of the checkpoint are not asked for" if expect_partial else ""
+    used = len(source.specs) - len(restoration.unused)
     return Check.of(
         "structure",
         f"{len(restoration.restored)} of {len(target.specs)} tensors of the target have one origin of their dtype and "
-        f"shape{unused or '; every tensor of the checkpoint is used'}",
+        f"shape; {used} of {len(source.specs)} of the checkpoint are used",
         problems,
         "The checkpoint is of another model; `ckptmigrate doctor` says why, `ckptmigrate plan` leads to this one",
         {
@@ -73,16 +73,21 @@ def check_planned(made: ObjectGraph, wanted: ObjectGraph, plan: Plan) -> Check:
         wanted: The target's graph.
         plan: The plan.
     """
-    problems = [*_tensor_differences(made.specs, wanted.specs), *_graph_differences(made, wanted)]
+    tensors = list(_tensor_differences(made.specs, wanted.specs))
+    edges = list(_graph_differences(made, wanted))
+    problems = [*tensors, *edges]
     planned = {step.target for step in plan.steps}
     problems += [f"`{key}` is in no step of the plan" for key in made.specs if key not in planned]
     if not plan.is_complete:
         problems.append("the plan has open ends")
     used = {key for step in plan.steps for key in step.sources}
-    graph = "the graph is the target's" if wanted.kind == "object" else "neither has an object graph"
+    same = sum(fits(key, made.specs[key], spec) for key, spec in wanted.specs.items() if key in made.specs)
+    graph = f"the graph is {'not ' if edges else ''}the target's"
+    if wanted.kind == "name" == made.kind:
+        graph = "neither has an object graph"
     return Check.of(
         "structure",
-        f"{len(wanted.specs)} tensors as the target has them; {graph}; "
+        f"{same}{f' of {len(wanted.specs)}' if tensors else ''} tensors as the target has them; {graph}; "
         f"{len(used)} source tensors used, {len(plan.dropped)} dropped by name",
         problems,
         "The checkpoint was made for another model, or changed since: plan and apply again",
