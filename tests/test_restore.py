@@ -242,6 +242,18 @@ def test_a_path_without_a_checkpoint_is_an_error_and_changes_nothing(path, said)
         np.testing.assert_array_equal(live.values()[name], value)
 
 
+def test_a_model_is_no_checkpoint(tmp_path):
+    with pytest.raises(CkptMigrateError, match=r"expected a tf\.train\.Checkpoint, got Sequential"):
+        ckptmigrate.restore(keras.Sequential(), plain("a").save(str(tmp_path / "ckpt")))
+
+
+def test_a_graph_has_no_values_to_compare(tmp_path):
+    path = plain("a").save(str(tmp_path / "ckpt"))
+    with tf.Graph().as_default():
+        report = ckptmigrate.check(tf.train.Checkpoint(), path)
+    assert "expected eager execution" in report.checks[0].problems[0]
+
+
 def test_a_cheaper_level_restores_all_the_same(tmp_path):
     old, new = module({"w": "a"}, keras3_adam), module({"w": "a"}, keras3_adam)
     path = old.checkpoint.save(str(tmp_path / "ckpt"))

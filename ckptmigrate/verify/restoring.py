@@ -14,7 +14,7 @@ from typing import Any
 
 from ckptmigrate.bundle import Bundle, find_prefix
 from ckptmigrate.bundle.content import content_crcs
-from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, Problems
+from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, Problems, TemplateError
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.graph.live import (
     LiveGraph,
@@ -61,6 +61,7 @@ def restore(
             checkpoint.
         NotACheckpointError: There is no checkpoint at the path; nothing was restored.
         CorruptBundleError: The checkpoint is damaged; nothing was restored.
+        TemplateError: It is no ``tf.train.Checkpoint``, or execution is not eager; nothing was restored.
     """
     report = _restored(checkpoint, _prefix(path), level, expect_partial=expect_partial)
     if not report.passed:
@@ -84,7 +85,7 @@ def check(
     except (CkptMigrateError, Problems) as error:
         problems = error.problems if isinstance(error, Problems) else (error,)
         failed = Check.of("structure", "nothing was restored", map(str, problems))
-        return Report(str(path), say_checkpoint(checkpoint), (failed,))
+        return Report(str(path), type(checkpoint).__name__, (failed,))
 
 
 def _prefix(path: str | os.PathLike[str]) -> str:
@@ -100,6 +101,24 @@ def _prefix(path: str | os.PathLike[str]) -> str:
 
 
 def _restored(checkpoint: Any, prefix: str, level: Level, *, expect_partial: bool) -> Report:
+    import tensorflow as tf
+
+    if not isinstance(checkpoint, tf.train.Checkpoint):
+        raise TemplateError(
+            "not a checkpoint",
+            "checkpoint",
+            expected="a tf.train.Checkpoint",
+            got=type(checkpoint).__name__,
+            hint="Make one as the code that saved it did, e.g. tf.train.Checkpoint(model=model)",
+        )
+    if not tf.executing_eagerly():
+        raise TemplateError(
+            "values cannot be compared in a graph",
+            prefix,
+            expected="eager execution",
+            got="a tf.Graph, or a tf.function that is being traced",
+            hint="Restore outside of it",
+        )
     with Bundle.open(prefix) as bundle:
         live = LiveGraph.read(checkpoint)
         restoration = find_restored(ObjectGraph.from_bundle(bundle), live.graph)
