@@ -20,11 +20,16 @@ class Folded:
 
     Attributes:
         columns: The texts, with ``{a..b}`` where the rows differ.
-        count: How many rows they were.
+        rows: Which rows they were, by number.
     """
 
     columns: tuple[str, ...]
-    count: int
+    rows: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many rows they were."""
+        return len(self.rows)
 
 
 def fold(rows: Sequence[tuple[str, ...]], *, numbered: int) -> list[Folded]:
@@ -45,7 +50,8 @@ def fold(rows: Sequence[tuple[str, ...]], *, numbered: int) -> list[Folded]:
     folded: dict[int, Folded] = {}
     for members in groups.values():
         for block in _blocks([rows[number] for number in members], numbered):
-            folded[members[block[0]]] = _merge([rows[members[index]] for index in block], numbered)
+            numbers = tuple(members[index] for index in block)
+            folded[numbers[0]] = Folded(_merge([rows[number] for number in numbers], numbered), numbers)
     return [folded[number] for number in sorted(folded)]
 
 
@@ -99,9 +105,9 @@ def _is_product(table: Sequence[tuple[int, ...]]) -> bool:
     return math.prod(len({row[position] for row in table}) for position in free) == len(set(table)) == len(table)
 
 
-def _merge(rows: Sequence[tuple[str, ...]], numbered: int) -> Folded:
+def _merge(rows: Sequence[tuple[str, ...]], numbered: int) -> tuple[str, ...]:
     if len(rows) == 1:
-        return Folded(rows[0], 1)
+        return rows[0]
     table = [_numbers(row, numbered) for row in rows]
     ranges = [_range({row[position] for row in table}) for position in range(len(table[0]))]
     columns = []
@@ -113,7 +119,7 @@ def _merge(rows: Sequence[tuple[str, ...]], numbered: int) -> Folded:
             merged += ranges[position] + piece
             position += 1
         columns.append(merged)
-    return Folded((*columns, *rows[0][numbered:]), len(rows))
+    return (*columns, *rows[0][numbered:])
 
 
 def _range(values: set[int]) -> str:

@@ -86,7 +86,7 @@ ORDER = (
     {"spec", "fold"},
     {"dtypes", "noise", "vocabulary", "bundle"},
     {"graph", "ops"},
-    {"notation"},
+    {"health", "notation"},
     {"rules"},
     {"matching"},
     {"plan", "packs", "questioner"},

@@ -32,6 +32,7 @@ from ckptmigrate.bundle import (
 )
 from ckptmigrate.dtypes import FLOATS, PARTS
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, VocabularyError, raise_all
+from ckptmigrate.health import count_not_finite
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Add, Average, Cast, FoldBias, FoldKernel, Scale, Vocab, infer_chain, needs_template
 from ckptmigrate.plan import Endpoint, Plan, check_plan
@@ -325,7 +326,7 @@ class _Writing:
         for block in blocks:
             if (dtype in FLOATS or dtype in PARTS) and not np.isfinite(block).all():
                 before = self.not_finite.get(key, NotFinite(0, 0))
-                nan, inf = int(np.isnan(block).sum()), int(np.isinf(block).sum())
+                nan, inf = count_not_finite(block)
                 self.not_finite[key] = NotFinite(before.nan + nan, before.inf + inf)
             yield block
 

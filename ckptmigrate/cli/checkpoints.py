@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,16 +10,36 @@ from ckptmigrate.cli.inputs import open_bundle, read_graph, read_plan
 from ckptmigrate.cli.options import JSON, OVERWRITE, examples
 from ckptmigrate.cli.outputs import patience, print_json, print_lines, progress, stdout_to_stderr, warn
 
+if TYPE_CHECKING:
+    from ckptmigrate.bundle import Bundle
+    from ckptmigrate.graph import ObjectGraph
 
-@click.command(epilog=examples("ckptmigrate inspect ckpts/run-12", "ckptmigrate inspect saved_model/ --json"))
+
+@click.command(
+    epilog=examples(
+        "ckptmigrate inspect ckpts/run-12",
+        "ckptmigrate inspect saved_model/ --json",
+        "ckptmigrate inspect ckpts/run-12 --health",
+    )
+)
 @click.argument("prefix")
+@click.option(
+    "--health",
+    "with_health",
+    is_flag=True,
+    help="Read all values: NaN, infinity, damage, what is constant or subnormal, norms. Exit status 1 if anything is "
+    "NaN, infinite or damaged.",
+)
 @JSON
-def inspect(prefix: str, *, as_json: bool) -> None:
+def inspect(prefix: str, *, with_health: bool, as_json: bool) -> None:
     """Show what a checkpoint holds: variables, shapes, optimizer state, data files."""
     from ckptmigrate.report.text import bundle_lines, inspect_tree
 
     with open_bundle(prefix) as bundle:
         graph = read_graph(bundle)
+        if with_health:
+            passed = _show_health(bundle, graph, as_json=as_json)
+            raise click.exceptions.Exit(0 if passed else 1)
         if as_json:
             from ckptmigrate.report.data import inspect_data
 
@@ -27,6 +47,24 @@ def inspect(prefix: str, *, as_json: bool) -> None:
             return
         print_lines([inspect_tree(bundle, graph)])
         print_lines(bundle_lines(bundle, graph))
+
+
+def _show_health(bundle: Bundle, graph: ObjectGraph, *, as_json: bool) -> bool:
+    """Read all values, and show what they are like; whether there is nothing that is never right."""
+    from ckptmigrate.health import FAILING, find_suspicions, read_health
+
+    with progress("reading") as on_progress:
+        found = read_health(bundle, graph.specs, on_progress)
+    suspicions = find_suspicions(graph, found)
+    if as_json:
+        from ckptmigrate.report.data import health_data, inspect_data
+
+        print_json(health_data(inspect_data(bundle, graph), found, suspicions))
+    else:
+        from ckptmigrate.report.health import health_summary, health_table
+
+        print_lines([health_table(graph, found, suspicions), *health_summary(bundle, graph, found, suspicions)])
+    return not any(suspicion.kind in FAILING for suspicion in suspicions)
 
 
 @click.command(epilog=examples("ckptmigrate diff ckpts/run-12 migrated/ckpt"))

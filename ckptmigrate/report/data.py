@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ckptmigrate.bundle import Bundle, unmask_crc, writer_version
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.health import FAILING, Health, Suspicion
 from ckptmigrate.spec import Key, format_path
 
 
@@ -62,3 +65,35 @@ def _tensor_data(bundle: Bundle, graph: ObjectGraph, key: Key, slot: dict[str, s
     if slot is not None:
         data["slot"] = slot
     return data
+
+
+def health_data(data: dict[str, Any], found: Mapping[Key, Health], suspicions: Sequence[Suspicion]) -> dict[str, Any]:
+    """What `inspect --health --json` prints: the same, with what the values are like."""
+    kinds: dict[Key, list[str]] = {}
+    for suspicion in suspicions:
+        kinds.setdefault(suspicion.key, []).append(suspicion.kind)
+    return {
+        **data,
+        "passed": not any(suspicion.kind in FAILING for suspicion in suspicions),
+        "suspicious": dict(Counter(suspicion.kind for suspicion in suspicions)),
+        "tensors": [
+            {**tensor, "health": _values_data(found[tensor["key"]], kinds.get(tensor["key"], []))}
+            for tensor in data["tensors"]
+        ],
+    }
+
+
+def _values_data(health: Health, kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        "suspicious": kinds,
+        "problem": health.problem or None,
+        "nan": health.nan,
+        "inf": health.inf,
+        "subnormals": health.subnormals,
+        "subnormal_share": health.subnormal_share,
+        "all_zero": health.is_zero,
+        "constant": health.is_constant,
+        "norm": health.norm,
+        "min": health.minimum,
+        "max": health.maximum,
+    }
