@@ -89,6 +89,10 @@ class IrreversibleError(CkptMigrateError):
     """An operation that loses what its inverse would need."""
 
 
+class SourceError(CkptMigrateError):
+    """Source code that cannot be read, or a name in it that is not there, or there twice."""
+
+
 class TemplateError(CkptMigrateError):
     """A model that cannot be built, or whose checkpoint would not hold all of it."""
 
