@@ -11,6 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 SAID = {
     "linear_module": "Did you mean",
+    "test_restores": "`model/weights` float32[8, 4]: not in the checkpoint, it keeps its initial value",
     "added_variables": "assert_consumed passes",
     "training_goes_on": "w1 and kernel have the same bits",
     "failed_restores": "| without a restore | yes | no |",

@@ -92,8 +92,8 @@ ORDER = (
     {"plan", "packs", "questioner"},
     {"apply", "codemod", "reverse"},
     {"verify"},
-    {"report", "demo"},
-    {"cli"},
+    {"report", "demo", "testing"},
+    {"cli", "pytest_plugin"},
     {"__main__"},
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
