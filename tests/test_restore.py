@@ -289,3 +289,26 @@ def test_verify_names_what_a_model_would_never_save(tmp_path):
         "restore": "passed",
         "coverage": "failed",
     }
+
+
+def test_values_that_were_given_back_keep_their_shape_and_those_without_bytes_their_value():
+    from ckptmigrate.graph.live import LiveGraph, release_values
+
+    checkpoint = tf.train.Checkpoint(a=tf.Variable(tf.ones((4, 3))), b=tf.Variable(tf.ones((6,))), c=tf.Variable(["s"]))
+    release_values(LiveGraph.read(checkpoint).objects)
+    assert (checkpoint.a.numpy().shape, checkpoint.b.numpy().shape) == ((4, 3), (6,))
+    checkpoint.a.assign(tf.fill((4, 3), 2.0))  # in memory of its own again
+    checkpoint.b.assign(tf.fill((6,), 3.0))
+    assert checkpoint.a.numpy().sum() == 24.0
+    assert checkpoint.c.numpy() == [b"s"]
+
+
+def test_what_verify_does_not_restore_is_told_to_keep_its_initial_value(tmp_path):
+    path = plain("a").save(str(tmp_path / "ckpt"))
+
+    def build():
+        return tf.train.Checkpoint(model=Weights({"a": weight(), "new": weight()}))
+
+    report = verify_checkpoint(path, build)
+    assert any("`model/new`" in problem for problem in problems(report, "coverage"))
+    assert len(problems(report, "coverage")) == 1

@@ -245,15 +245,19 @@ def is_built(optimizer: Any) -> bool:
     return bool(getattr(optimizer, "_built", True) if built is None else built)
 
 
+def _tensorflow_variable(variable: Any) -> Any:
+    """The variable of TensorFlow. Keras 3 has it in a property, where TensorFlow's own have a method."""
+    value = getattr(variable, "value", None)
+    return variable if value is None or callable(value) else value
+
+
 def live_array(variable: Any) -> Any:
     """A variable's value as an array that shares its memory where TensorFlow can give it; None if it has none yet."""
     import numpy as np
     import tensorflow as tf
 
-    # Keras 3 has the variable of the backend in a property, where TensorFlow's own have a method.
-    held = variable if callable(getattr(variable, "value", None)) else variable.value
     try:
-        return np.asarray(held.read_value())
+        return np.asarray(_tensorflow_variable(variable).read_value())
     except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
         return None
 
@@ -274,3 +278,27 @@ def live_crc(variable: Any) -> int | None:
 def live_crcs(variables: Iterable[Any]) -> Mapping[int, int | None]:
     """The CRC32C of each variable by its id, each computed once."""
     return {id(variable): live_crc(variable) for variable in variables}
+
+
+def release_values(variables: Iterable[Any]) -> None:
+    """Let variables share memory in place of their values, which are lost: no more than the largest of them takes.
+
+    TensorFlow reads all values of a restore before it assigns one, so that a model with values is held twice.
+
+    Source: ``AssignVariableOp`` in tensorflow/core/kernels/resource_variable_ops.cc adopts the tensor it is given;
+    slices from the start and reshapes share their tensor's memory.
+    """
+    import tensorflow as tf
+
+    held = [_tensorflow_variable(variable) for variable in variables if is_variable(variable)]
+    # What a distribution strategy keeps in several places stays as it is.
+    plain = [each for each in held if isinstance(each, tf.Variable) and not hasattr(each, "values")]
+    by_dtype: dict[Any, list[Any]] = {}
+    for each in plain:
+        if each.dtype.is_numpy_compatible and each.dtype != tf.string and each.shape.is_fully_defined():
+            by_dtype.setdefault(each.dtype, []).append(each)
+    for dtype, alike in by_dtype.items():
+        largest = max(each.shape.num_elements() for each in alike)
+        shared = tf.raw_ops.Empty(shape=[largest], dtype=dtype, init=False)
+        for each in alike:
+            each.assign(tf.reshape(shared[: each.shape.num_elements()], each.shape))

@@ -52,7 +52,7 @@ def verify_checkpoint(
         if "checksums" in wanted:
             checks.append(check_checksums(bundle, plan, deep=deep))
         if needs_model:
-            checks += _not_run(said, wanted[2:]) if live is None else restore_live(bundle, live, level)
+            checks += _not_run(said, wanted[2:]) if live is None else restore_live(bundle, live, level, is_fresh=True)
         return Report(prefix, said, tuple(checks))
 
 

@@ -22,6 +22,7 @@ from ckptmigrate.graph.live import (
     live_array,
     live_crcs,
     model_variables,
+    release_values,
     say_checkpoint,
     say_error,
 )
@@ -127,7 +128,9 @@ def _restored(checkpoint: Any, prefix: str, level: Level, *, expect_partial: boo
         return Report(prefix, say_checkpoint(checkpoint), tuple(checks))
 
 
-def restore_live(bundle: Bundle, live: LiveGraph, level: Level, *, expect_partial: bool = False) -> tuple[Check, ...]:
+def restore_live(
+    bundle: Bundle, live: LiveGraph, level: Level, *, expect_partial: bool = False, is_fresh: bool = False
+) -> tuple[Check, ...]:
     """Restore a bundle, and prove it as far as a level asks: the levels restore and coverage.
 
     Args:
@@ -135,13 +138,18 @@ def restore_live(bundle: Bundle, live: LiveGraph, level: Level, *, expect_partia
         live: The graph of the checkpoint that it is restored into.
         level: The last level that is proven.
         expect_partial: What the model does not ask for is no problem.
+        is_fresh: The model was built for this and its initial values are nobody's. What is about to be restored gives
+            its memory back first, because TensorFlow reads all values before it assigns one.
     """
+    if is_fresh:
+        restored = find_restored(ObjectGraph.from_bundle(bundle), live.graph).restored
+        release_values(live.objects[live.graph.node_of[key]] for key in restored)
     proves_coverage = LEVELS.index(level) >= LEVELS.index("coverage")
     before = live_crcs(filter(is_variable, _variables(live))) if proves_coverage else {}
-    restored = _restore(bundle, live.checkpoint, expect_partial=expect_partial)
+    checked = _restore(bundle, live.checkpoint, expect_partial=expect_partial)
     if LEVELS.index(level) < LEVELS.index("restore"):
         return ()
-    return (restored, _coverage(bundle, live, before)) if proves_coverage else (restored,)
+    return (checked, _coverage(bundle, live, before)) if proves_coverage else (checked,)
 
 
 # Restore.
@@ -255,17 +263,20 @@ def _wrong_values(
             problems.append(_say_wrong(live.graph, into, "the checkpoint's value has another shape or dtype"))
             continue
         now = live_crcs([thing])[id(thing)]
-        if now is not None and key in crcs:
-            equal = now == crcs[key]
-        else:
-            array = live_array(thing)
-            equal = array is not None and bool((array == bundle.read(key)).all())
-        if not equal:
+        known = now is not None and key in crcs
+        if not (now == crcs[key] if known else _are_equal(live_array(thing), bundle.read(key))):
             kept = now is not None and now == before.get(id(thing))
             problems.append(_say_wrong(live.graph, into, "keeps its initial value" if kept else "holds another value"))
     wrong = list(_wrong_tables(bundle, live, others))
     compared += sum(map(len, others.values()))
     return problems + wrong, compared, opaque
+
+
+def _are_equal(now: Any, stored: Any) -> bool:
+    """Whether two arrays are equal, strings by value and all else by bits."""
+    if now is None or now.shape != stored.shape:
+        return False
+    return bool((now == stored).all()) if now.dtype.hasobject else now.tobytes() == stored.tobytes()
 
 
 def _say_wrong(graph: ObjectGraph, key: Key, what: str) -> str:
