@@ -14,6 +14,7 @@ import click
 
 from ckptmigrate import __version__
 from ckptmigrate.cli.checkpoints import apply, demo, diff, inspect, schema, template, verify
+from ckptmigrate.cli.codemod import codemod
 from ckptmigrate.cli.options import examples
 from ckptmigrate.cli.packs import rules
 from ckptmigrate.cli.planning import plan
@@ -66,5 +67,5 @@ def cli() -> None:
     """
 
 
-for _command in (inspect, diff, template, plan, apply, verify, rules, schema, demo):
+for _command in (inspect, diff, template, plan, apply, verify, rules, codemod, schema, demo):
     cli.add_command(_command)

@@ -129,8 +129,11 @@ class _Reader(Reader):
         if document.id != "mapping":
             return []
         for key, (key_node, _) in fields.items():
-            if key != "rules":
-                self.complain(key_node, "unknown word", expected="`rules`", got=f"`{key}`")
+            # What was renamed in the source stands beside the rules; `codemod apply` reads it.
+            if key not in ("rules", "code"):
+                self.complain(key_node, "unknown word", expected="`rules` or `code`", got=f"`{key}`")
+        if "rules" not in fields and "code" in fields:
+            return []
         if "rules" not in fields:
             self.complain(document, "no rules", expected="the key `rules`")
             return []

@@ -1,0 +1,16 @@
+"""The commands on source code."""
+
+from __future__ import annotations
+
+import click
+
+from ckptmigrate.cli.options import examples
+
+
+@click.group(
+    epilog=examples(
+        "ckptmigrate codemod rename Encoder.enc encoder src/",
+    )
+)
+def codemod() -> None:
+    """Read and rewrite the source of models, together with their checkpoints."""
