@@ -138,7 +138,7 @@ def test_what_a_models_code_prints_is_no_result(tmp_path, capfd, monkeypatch):
     try:
         for command in (
             ("template", "chatty_model.py:Model", "--out", "template"),
-            ("plan", "template", "--target", "chatty_model.py:Model"),
+            ("plan", "template", "--target", "chatty_model.py:Model", "--out", "plan.json"),
             ("verify", "template", "--target", "chatty_model.py:Model"),
         ):
             ran = ckptmigrate(*command, "--json")

@@ -451,6 +451,18 @@ def test_a_factory_that_gives_no_model(ends, factories, tmp_path, name, told):
     assert not list(tmp_path.glob(".ckptmigrate*"))
 
 
+def test_a_plan_for_programs_never_names_a_template_that_is_gone(ends, factories, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ("plan", ends[0], "--target", f"{factories}:Model", "--json")
+    before = files_in(tmp_path)
+    ran = ckptmigrate(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert "give --out PLAN with --json" in ran.err
+    assert files_in(tmp_path) == before
+    told = json.loads(ckptmigrate(*arguments, "--out", "plan.json").out)
+    assert Path(f"{told['target']['prefix']}.index").exists()
+
+
 def test_rules_that_do_not_fit_leave_no_template_and_take_none_away(ends, factories, tmp_path):
     target, plan = f"{factories}:Model", tmp_path / "new.json"
     assert ckptmigrate("plan", ends[0], "--target", target, "--out", plan).status == 1

@@ -77,11 +77,13 @@ def plan(
     """Find what leads from a checkpoint to a new model, and write it down.
 
     What is conclusive is decided without rules. Exit status 1 if anything is left open. The template
-    of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`.
+    of a model given as a factory is kept beside the plan, as PLAN without its ending plus `.template`;
+    so --json needs --out for such a target.
 
     With --interactive, Ctrl-D or `quit` ends the questions, and the plan is written with what is open;
     Ctrl-C ends without a plan. Either way what was answered is kept.
     """
+    from ckptmigrate.graph.template import is_factory
     from ckptmigrate.matching import Contents, Matching, match_graphs
     from ckptmigrate.plan import Endpoint, make_plan
     from ckptmigrate.rules import Rulebook, read_rulebooks
@@ -97,6 +99,10 @@ def plan(
         return
     if source is None or target is None:
         raise click.UsageError("SOURCE and --target are needed (or --reverse PLAN)")
+    if as_json and out is None and is_factory(target):
+        raise click.UsageError(
+            "a plan for a model names its template, which is kept beside --out: give --out PLAN with --json"
+        )
     answers = read_answers(answer_file or default_answers(out)) if interactive else None
     # Answers come after all other rules, on every run, and are not read twice.
     rulebook = read_rulebooks(name for name in rule_files if answers is None or not is_same_file(name, answers.name))
