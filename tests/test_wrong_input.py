@@ -413,6 +413,33 @@ def test_a_factory_that_is_not_there(ends, tmp_path, target, told):
         assert told in refused(*command, place=tmp_path)
 
 
+def test_a_file_without_its_function_is_told_which_functions_it_has(ends, tmp_path):
+    model = tmp_path / "some_model.py"
+    model.write_text(
+        "import nothing_that_is_run\n"
+        "class Model: pass\n"
+        "def build(width=4, *, depth=2): pass\n"
+        "def needs(width): pass\n"
+        "def needs_too(*, width): pass\n"
+        "def _own(): pass\n"
+    )
+    for command in (
+        ("plan", ends[0], "--target", model, "--out", tmp_path / "new.json"),
+        ("verify", ends[0], "--target", model),
+        ("template", model, "--out", tmp_path / "template"),
+    ):
+        message = refused(*command, place=tmp_path)
+        assert message.startswith(f"a file, and no function in it @ {model}: expected {model}:FUNCTION, ")
+        assert "got the file alone, which has Model, build. " in message
+
+
+@pytest.mark.parametrize("text", ["def build(:\n", "x = 1\n", "\0"])
+def test_a_file_in_which_no_function_can_be_seen_is_refused_too(ends, tmp_path, text):
+    (tmp_path / "some_model.py").write_text(text)
+    message = refused("verify", ends[0], "--target", tmp_path / "some_model.py")
+    assert "which has no function that needs no arguments" in message
+
+
 @pytest.mark.parametrize("text", ["import nothing_of_the_kind\n", "1 / 0\n", "def build(:\n", "raise SystemExit(0)\n"])
 def test_a_factorys_file_that_cannot_be_imported(tmp_path, text):
     (tmp_path / "broken_model.py").write_text(text)

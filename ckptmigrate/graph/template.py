@@ -6,6 +6,7 @@ told with its own traceback, because the mistake is there.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -45,9 +46,42 @@ It returns a ``tf.train.Checkpoint``, a trackable, or a dict of trackables.
 
 
 def is_factory(target: str) -> bool:
-    """Whether a TARGET names a factory (``package.module:factory``, ``file.py:factory``) and not a checkpoint."""
+    """Whether a TARGET names a factory (``package.module:factory``, ``file.py:factory``) and not a checkpoint.
+
+    Raises:
+        TemplateError: It is a Python file, and no function of it is named.
+    """
     module, separator, name = target.rpartition(":")
+    if target.endswith(".py") and os.path.isfile(target):  # noqa: PTH113
+        found = ", ".join(_functions_in(target)[:_SHOWN])
+        raise TemplateError(
+            "a file, and no function in it",
+            target,
+            expected=f"{target}:FUNCTION",
+            got=f"the file alone, which has {found or 'no function that needs no arguments'}",
+            hint="Name the function that makes the model",
+        )
     return bool(separator and module and name.isidentifier()) and not os.path.exists(f"{target}.index")  # noqa: PTH110
+
+
+def _functions_in(path: str) -> list[str]:
+    """What of a file can be called without arguments, as far as that can be seen without running it."""
+    try:
+        statements = ast.parse(Path(path).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    found = []
+    for each in statements:
+        if isinstance(each, ast.FunctionDef):
+            positional = [*each.args.posonlyargs, *each.args.args]
+            needed = len(positional) - len(each.args.defaults) + each.args.kw_defaults.count(None)
+        elif not isinstance(each, ast.ClassDef):
+            continue
+        else:
+            needed = 0
+        if not needed and not each.name.startswith("_"):
+            found.append(each.name)
+    return found
 
 
 def build_checkpoint(factory: Factory) -> Any:
