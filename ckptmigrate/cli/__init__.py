@@ -1,7 +1,7 @@
 """The command line: arguments in, messages and exit statuses out. Nothing else prints.
 
-Exit statuses: 0 done, 1 a check failed or a plan has open ends, 2 bad input. Errors of ours become
-messages; anything else is a bug and shows its traceback.
+Exit statuses: 0 done, 1 a check failed or a plan has open ends, 2 bad input, 130 stopped with Ctrl-C. Errors of
+ours become messages; anything else is a bug and shows its traceback.
 """
 
 from __future__ import annotations
