@@ -8,10 +8,11 @@ from builders import BFLOAT16, Var, adam, floats, graph_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptmigrate import match_graphs
+from ckptmigrate import match_graphs, parse_rulebook
 from ckptmigrate.matching.confidence import confidence_of
 from ckptmigrate.matching.conversions import fusions, grown_axis, transposition
 from ckptmigrate.ops import Cast, Concat, Part, Resize, Transpose
+from ckptmigrate.spec import DType
 from ckptmigrate.verify.reference import apply_reference
 
 
@@ -401,3 +402,27 @@ def test_many_layers_that_are_fused_are_found_in_little_time():
 
 
 LETTERS = "abcdefgh"
+
+
+# What is left open says which rule decides it.
+
+
+@pytest.mark.parametrize(("old", "new"), [("int32", "float32"), ("float32", "int64"), ("bool", "int64")])
+def test_a_variable_of_another_kind_of_number_is_left_open_with_the_rule_that_casts_it(old, new):
+    source = graph_of({"m": {"seen": np.ones((), old), "w": floats(2)}})
+    target = graph_of({"m": {"seen": np.zeros((), new), "w": floats(2)}})
+    (left,) = match_graphs(source, target).unmatched_target
+    reason, _, rule = left.reason.partition("; if it is the same, a rule says so: ")
+    assert reason == f"same path, other dtype: {old}[] (source), {new}[] (target)"
+    decided = match_graphs(source, target, parse_rulebook(f"rules:\n  - {rule}"))
+    assert not decided.unmatched_target
+    assert not decided.unmatched_source
+    assert [step.ops for step in decided.steps if step.status == "rule"] == [(Cast(DType.from_label(new)),)]
+
+
+def test_what_no_cast_leads_to_has_no_such_hint():
+    words = np.array([b"a", b"b"], object)
+    (left,) = match({"m": {"x": words}}, {"m": {"x": floats(2)}}).unmatched_target
+    assert left.reason == "same path, other dtype: string[2] (source), float32[2] (target)"
+    (left,) = match({"m": {"x": floats(2)}}, {"m": {"x": floats(2, 2)}}).unmatched_target
+    assert left.reason == "same path, other shape: float32[2] (source), float32[2, 2] (target)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ckptmigrate.dtypes import is_number
 from ckptmigrate.graph import VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching.confidence import Caveat, confidence_of
 from ckptmigrate.matching.contents import Contents
@@ -84,9 +85,20 @@ class Draft:
         if not fits(target_key, spec, wanted):
             word = "shape" if spec.shape != wanted.shape else "dtype"
             reason = f"same path, other {word}: {spec} (source), {wanted} (target)"
+            if spec.shape == wanted.shape:
+                reason += self.cast_hint(source_key, target_key)
             self.target_reasons[target_key] = self.source_reasons[source_key] = reason
             return
         self.take(source_key, target_key, Grounds("exact", evidence))
+
+    def cast_hint(self, source_key: Key, target_key: Key) -> str:
+        """The rule that leads one variable to the other, where only their dtypes differ and a cast can."""
+        dtypes = self.source.specs[source_key].dtype, self.target.specs[target_key].dtype
+        old, new = self.source.say_key(source_key), self.target.say_key(target_key)
+        if not all(map(is_number, dtypes)) or self.source.node_of.get(source_key) is None:
+            return ""
+        moved = "" if old == new else f'to: "{new}", '
+        return f'; if it is the same, a rule says so: cast: {{from: "{old}", {moved}dtype: {dtypes[1].label}}}'
 
     def take(self, source_key: Key, target_key: Key, grounds: Grounds) -> None:
         """Make a target of a source as it is."""
