@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cache
 
+import numpy as np
 import pytest
 from builders import Legacy, Table, adam, floats, graph_of, key_of
 from refactorings import case
@@ -198,6 +199,29 @@ def test_no_says_what_else_it_could_be():
         "`m/alpha` -> `m/beta`, transposed",
         "all of these keep the values of the new model's template",
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (floats(2, 3), floats(3, 2), "transpose [1, 0], proposed"),
+        (np.ones((), np.int32), np.ones((), np.int64), "cast to int64, proposed"),
+        (floats(2, 3), floats(3, 2).astype("float16"), "cast to float16, transpose [1, 0], proposed"),
+    ],
+)
+def test_a_proposal_says_first_what_happens_to_the_values(old, new, said):
+    ends = graph_of({"m": {"a": old}}), graph_of({"m": {"a": new}})
+    (asked,) = asked_of(match_graphs(*ends), *ends)
+    assert asked.question.reason.startswith(f"{said}, with a confidence of ")
+
+
+def test_operations_of_many_sizes_are_told_by_their_names():
+    def tables(more):
+        return {"m": {f"embedding_{n}": {"table": floats(n + more, n)} for n in range(2, 8)}}
+
+    ends = graph_of(tables(10)), graph_of(tables(12))
+    (asked,) = asked_of(match_graphs(*ends), *ends)
+    assert asked.question.reason.startswith("resize, proposed, with a confidence of ")
 
 
 def test_what_is_left_over_on_both_sides_may_be_each_other():

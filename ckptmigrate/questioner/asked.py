@@ -8,7 +8,7 @@ from typing import Literal
 
 from ckptmigrate.fold import split_numbers
 from ckptmigrate.graph import ObjectGraph
-from ckptmigrate.matching import Answers, Hypothesis, Lead, Matching, Question, Unmatched
+from ckptmigrate.matching import Answers, Hypothesis, Lead, Matching, Question, Step, Unmatched
 from ckptmigrate.matching.hypotheses import AGAIN, PARTS, said
 from ckptmigrate.matching.propose import reshapes
 from ckptmigrate.ops import Op, Reshape, Transpose
@@ -17,6 +17,9 @@ from ckptmigrate.spec import Key, TensorSpec, fits
 Kind = Literal["question", "proposal", "new", "unused"]
 
 ALL_NEW = "all of these keep the values of the new model's template"
+
+_OPERATIONS = 3
+"""So many different operations of one proposal are told in full."""
 
 _EVIDENCE = 6
 """So many different reasons of one proposal are told."""
@@ -68,9 +71,18 @@ def _proposals(matching: Matching, source: ObjectGraph, target: ObjectGraph) -> 
         text = ", ".join(filter(None, (_said_leads(leads, source, target), _said_new(new, target))))
         hypothesis = Hypothesis(text, leads, new, evidence=(*evidence[:_EVIDENCE], *more))
         confidence = min(step.confidence for step in group)
-        reason = f"proposed, with a confidence of {confidence:.2f}: is it right?"
+        reason = f"{_said_operations(group)}proposed, with a confidence of {confidence:.2f}: is it right?"
         sources = tuple(dict.fromkeys(key for lead in leads for key in lead.sources))
         yield Asked("proposal", Question(tuple(keys), sources, reason, Answers((hypothesis,), 1)))
+
+
+def _said_operations(group: Iterable[Step]) -> str:
+    """What would happen to the values, before all else that is said; nothing where they only move."""
+    operations = [operation for step in group if step.sources for operation in step.ops]
+    said = list(dict.fromkeys(operation.describe() for operation in operations))
+    if len(said) > _OPERATIONS:  # each layer has sizes of its own: the words that rules have for them
+        said = list(dict.fromkeys(operation.name for operation in operations))
+    return "".join(f"{each}, " for each in said)
 
 
 def _said_leads(leads: Sequence[Lead], source: ObjectGraph, target: ObjectGraph) -> str:
