@@ -31,6 +31,7 @@ _HOMES = {
     "reverse_plan": "ckptmigrate.reverse",
     "Receipt": "ckptmigrate.apply",
     "apply_plan": "ckptmigrate.apply",
+    "Comparison": "ckptmigrate.verify",
     "Report": "ckptmigrate.verify",
     "RestoreError": "ckptmigrate.verify",
     "check": "ckptmigrate.verify",
@@ -43,6 +44,7 @@ _HOMES = {
 __all__ = [
     "Bundle",
     "CkptMigrateError",
+    "Comparison",
     "Endpoint",
     "Matching",
     "ObjectGraph",
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     from ckptmigrate.plan import Endpoint, Plan, make_plan, plan_bundles
     from ckptmigrate.reverse import reverse_plan
     from ckptmigrate.rules import Rule, parse_rulebook, read_rulebook
-    from ckptmigrate.verify import Report, RestoreError, check, restore, verify_checkpoint
+    from ckptmigrate.verify import Comparison, Report, RestoreError, check, restore, verify_checkpoint
 
 
 def __getattr__(name: str) -> object:

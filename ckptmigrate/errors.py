@@ -97,6 +97,14 @@ class TemplateError(CkptMigrateError):
     """A model that cannot be built, or whose checkpoint would not hold all of it."""
 
 
+class RunError(CkptMigrateError):
+    """A model that cannot be run: which thing it is, what it takes, or what it raised."""
+
+
+class InputsError(CkptMigrateError):
+    """Inputs that cannot be read, or that a model does not take."""
+
+
 class PlanError(CkptMigrateError):
     """A plan that cannot be read, is not complete, or no longer fits its source or target."""
 

@@ -13,6 +13,7 @@ from ckptmigrate.cli.outputs import patience, print_json, print_lines, progress,
 if TYPE_CHECKING:
     from ckptmigrate.bundle import Bundle
     from ckptmigrate.graph import ObjectGraph
+    from ckptmigrate.verify import Comparison
 
 
 @click.command(
@@ -165,6 +166,9 @@ def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, 
         "ckptmigrate verify migrated/ckpt --target my.models:build --plan plan.json",
         "ckptmigrate verify migrated/ckpt --plan plan.json --level checksums",
         "ckptmigrate verify migrated/ckpt --target templates/v2 --deep",
+        "ckptmigrate verify migrated/ckpt --plan plan.json --source-model old_model.py:build",
+        "ckptmigrate verify migrated/ckpt --plan plan.json --source-model old_model.py:build --inputs batch.npz "
+        "--level training-step",
     )
 )
 @click.argument("prefix")
@@ -172,16 +176,45 @@ def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, 
 @click.option("--plan", "plan_file", metavar="PLAN", help="The plan that it was made by: checks every tensor's origin.")
 @click.option(
     "--level",
-    type=click.Choice(["structure", "checksums", "restore", "coverage"]),
-    default="coverage",
-    show_default=True,
+    type=click.Choice(["structure", "checksums", "restore", "coverage", "outputs", "training-step"]),
     help="How far to go, from cheap to dear: structure (names and shapes), checksums (values), restore (TensorFlow's "
-    "assertions), coverage (every variable of the model holds its value).",
+    "assertions), coverage (every variable of the model holds its value), outputs (both models give the same), "
+    "training-step (both train on alike). If not given: coverage, with --source-model outputs.",
 )
 @click.option("--deep", is_flag=True, help="Read every tensor, those too that the plan left where they were.")
+@click.option(
+    "--source-model",
+    metavar="MODULE:FACTORY",
+    help="The old model, for outputs and training-step. Of what a factory returns, what runs is what is called "
+    "`model`, or the only thing with variables that can be called, or a function `forward(inputs)` that it carries.",
+)
+@click.option("--source", metavar="PREFIX", help="The old checkpoint; the plan's if not given.")
+@click.option(
+    "--inputs",
+    metavar="FILE.npz",
+    help="What both models are given: arrays under the names of the inputs, or in their order (numpy.savez); targets "
+    "of a training step as `y`. If not given: random, as the model's input signature says.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of random inputs, and of what models draw.")
 @JSON
-def verify(prefix: str, target: str | None, *, plan_file: str | None, level: Any, deep: bool, as_json: bool) -> None:
-    """Prove that a checkpoint is what a model asks for."""
+def verify(
+    prefix: str,
+    target: str | None,
+    *,
+    plan_file: str | None,
+    level: Any,
+    deep: bool,
+    source_model: str | None,
+    source: str | None,
+    inputs: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Prove that a checkpoint is what a model asks for.
+
+    A training step is the function `train_step(batch)` that the factory or what it returns carries, and that gives
+    the loss; or one batch of a compiled Keras model.
+    """
     from ckptmigrate.bundle import find_prefix
     from ckptmigrate.graph.template import is_factory
     from ckptmigrate.report.text import report_lines
@@ -192,19 +225,38 @@ def verify(prefix: str, target: str | None, *, plan_file: str | None, level: Any
         target = made.target.factory or made.target.prefix
     if target is None:
         raise click.UsageError("say what the checkpoint is for: --target TARGET, or --plan PLAN, which names it")
+    comparison = _comparison(source_model, source, inputs, seed, level)
     with patience("verifying"), stdout_to_stderr():
         report = verify_checkpoint(
             find_prefix(prefix),
             target if is_factory(target) else find_prefix(target),
             plan=made,
-            level=level,
+            level=level or ("coverage" if comparison is None else "outputs"),
             deep=deep,
+            source=comparison,
         )
     if as_json:
         print_json(report.to_data())
     else:
         print_lines(report_lines(report))
     raise click.exceptions.Exit(0 if report.passed else 1)
+
+
+def _comparison(
+    model: str | None, source: str | None, inputs: str | None, seed: int, level: str | None
+) -> Comparison | None:
+    """The old model and what both are given, if they are asked for."""
+    from ckptmigrate.bundle import find_prefix
+    from ckptmigrate.graph.template import is_factory
+    from ckptmigrate.verify import Comparison
+
+    if model is None:
+        if level in ("outputs", "training-step") or source is not None or inputs is not None:
+            raise click.UsageError("outputs and training-step compare two models: --source-model MODULE:FACTORY")
+        return None
+    if not is_factory(model):
+        raise click.UsageError(f"{model}: not MODULE:FACTORY, e.g. my.models:build or src/model.py:build")
+    return Comparison(model, "" if source is None else find_prefix(source), inputs or "", seed)
 
 
 @click.command(epilog=examples("ckptmigrate schema rules > rules.schema.json"))

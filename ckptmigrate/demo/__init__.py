@@ -34,8 +34,9 @@ _STORY = (
         "ckptmigrate apply plan.json --out new/ckpt",
     ),
     (
-        "The new checkpoint is proven, and restored into the new model by TensorFlow itself.",
-        "ckptmigrate verify new/ckpt --target new_model.py:build --plan plan.json",
+        """The new checkpoint is proven: TensorFlow itself restores it, and on the same inputs both models give the same
+   and train on alike.""",
+        "ckptmigrate verify new/ckpt --plan plan.json --source-model old_model.py:build --level training-step",
     ),
 )
 """What is done, and the command that does it."""

@@ -26,13 +26,23 @@ class Classifier(tf.Module):
         self.encoder = Encoder()
         self.projection = tf.Variable(tf.zeros([2, 4]), name="projection")
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32)])
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         return tf.matmul(self.encoder(x), self.projection, transpose_b=True)
 
 
 def build() -> tf.train.Checkpoint:
-    """The model and its optimizer, as they are saved."""
+    """The model and its optimizer, as they are saved, and how they are trained."""
     model = Classifier()
     optimizer = keras.optimizers.Adam(0.01)
     optimizer.build(model.trainable_variables)
-    return tf.train.Checkpoint(model=model, optimizer=optimizer)
+
+    def train_step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - y) ** 2)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    checkpoint.train_step = train_step
+    return checkpoint

@@ -18,25 +18,33 @@ class Classifier(tf.Module):
         self.b2 = tf.Variable(tf.zeros([4]), name="b2")
         self.proj = tf.Variable(random.normal([4, 2]), name="proj")
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32)])
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         hidden = tf.nn.relu(x @ self.w1 + self.b1)
         return (hidden @ self.w2 + self.b2) @ self.proj
 
 
 def build() -> tf.train.Checkpoint:
-    """The model and its optimizer, as they are saved."""
+    """The model and its optimizer, as they are saved, and how they are trained."""
     model = Classifier()
     optimizer = keras.optimizers.Adam(0.01)
     optimizer.build(model.trainable_variables)
-    return tf.train.Checkpoint(model=model, optimizer=optimizer)
+
+    def train_step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - y) ** 2)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    checkpoint.train_step = train_step
+    return checkpoint
 
 
 if __name__ == "__main__":
     checkpoint = build()
-    model, optimizer = checkpoint.model, checkpoint.optimizer
     x, y = tf.random.stateless_normal([32, 8], (1, 2)), tf.random.stateless_normal([32, 2], (3, 4))
     for _ in range(10):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean((model(x) - y) ** 2)
-        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-    print(f"saved {checkpoint.save(sys.argv[1])} after {int(optimizer.iterations)} steps, loss {float(loss):.4f}")  # noqa: T201
+        loss = checkpoint.train_step(x, y)
+    steps = int(checkpoint.optimizer.iterations)
+    print(f"saved {checkpoint.save(sys.argv[1])} after {steps} steps, loss {float(loss):.4f}")  # noqa: T201

@@ -84,15 +84,19 @@ def _functions_in(path: str) -> list[str]:
     return found
 
 
-def build_checkpoint(factory: Factory) -> Any:
+def build_checkpoint(factory: Factory, *, said: str = "") -> Any:
     """Call a factory and make a ``tf.train.Checkpoint`` of what it returns.
+
+    Args:
+        factory: What makes the model.
+        said: How a person named it; if not given, as `say_factory` has it.
 
     Raises:
         TemplateError: The factory is not there, raises, or returns something else.
     """
-    target = say_factory(factory)
+    target = said or say_factory(factory)
     tf = _import_tensorflow(target)
-    make = _load(factory) if isinstance(factory, str) else factory
+    make = load_factory(factory)
     try:
         built = make()
     except (Exception, SystemExit) as error:  # a script that ends by itself would end us, and well
@@ -100,7 +104,7 @@ def build_checkpoint(factory: Factory) -> Any:
             "the factory raised",
             target,
             expected="a model",
-            got=f"{say_error(error)}{_place(error)}",
+            got=say_raised(error),
             hint="Call the factory in Python to see the whole traceback",
         ) from error
     if isinstance(built, tf.train.Checkpoint):
@@ -124,6 +128,19 @@ def build_checkpoint(factory: Factory) -> Any:
         expected="a tf.train.Checkpoint, a trackable (a model), or a dict of trackables",
         got=_describe(built),
     )
+
+
+def load_factory(factory: Factory) -> Callable[[], object]:
+    """The function that a person named, or gave.
+
+    Raises:
+        TemplateError: It is not there, or its module cannot be imported.
+    """
+    if not isinstance(factory, str):
+        return factory
+    _import_tensorflow(factory)  # before the user's code does, so that it says nothing
+    loaded: Callable[[], object] = _load(factory)
+    return loaded
 
 
 def say_factory(factory: Factory) -> str:
@@ -264,9 +281,14 @@ def _import_failed(error: BaseException, target: str) -> TemplateError:
     return TemplateError(
         "the factory's module cannot be imported",
         target,
-        got=f"{say_error(error)}{_place(error)}",
+        got=say_raised(error),
         hint=hint,
     )
+
+
+def say_raised(error: BaseException) -> str:
+    """What the user's code raised, in one line, and where."""
+    return f"{say_error(error)}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:
