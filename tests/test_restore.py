@@ -254,6 +254,13 @@ def test_a_graph_has_no_values_to_compare(tmp_path):
     assert "expected eager execution" in report.checks[0].problems[0]
 
 
+@pytest.mark.parametrize("level", ["outputs", "everything", ""])
+def test_a_level_that_it_does_not_run_is_refused(level):
+    for call in (ckptmigrate.restore, ckptmigrate.check):
+        with pytest.raises(ValueError, match="expected one of structure, restore, coverage"):
+            call(plain("a"), "ckpt", level=level)
+
+
 def test_a_cheaper_level_restores_all_the_same(tmp_path):
     old, new = module({"w": "a"}, keras3_adam), module({"w": "a"}, keras3_adam)
     path = old.checkpoint.save(str(tmp_path / "ckpt"))

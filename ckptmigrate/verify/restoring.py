@@ -35,6 +35,9 @@ from ckptmigrate.verify.structure import check_restoration
 _LADDER = ("assert_nontrivial_match", "assert_existing_objects_matched", "assert_consumed")
 """TensorFlow's assertions on what ``restore`` returns, from weak to strong."""
 
+_LEVELS = ("structure", "restore", "coverage")
+"""What can be proven of a checkpoint and a live model by themselves."""
+
 _SAID_LENGTH = 400
 """So much of TensorFlow's message is told; it may hold a printed graph."""
 
@@ -50,7 +53,8 @@ def restore(
     Args:
         checkpoint: A ``tf.train.Checkpoint``. Its objects should be built, its optimizers too.
         path: The checkpoint's prefix, or a directory: its latest checkpoint.
-        level: How far the proof goes: ``structure``, ``restore`` or ``coverage``. Values are restored at each.
+        level: How far the proof goes: ``structure``, ``restore`` or ``coverage``. Values are restored at each. What
+            lies beyond needs a plan or another model: `verify_checkpoint`.
         expect_partial: The checkpoint may hold more than the model asks for (an optimizer, another head). What the
             model has is proven all the same.
 
@@ -63,7 +67,9 @@ def restore(
         NotACheckpointError: There is no checkpoint at the path; nothing was restored.
         CorruptBundleError: The checkpoint is damaged; nothing was restored.
         TemplateError: It is no ``tf.train.Checkpoint``, or execution is not eager; nothing was restored.
+        ValueError: There is no such level, or it is none of these.
     """
+    _refuse_level(level)
     report = _restored(checkpoint, _prefix(path), level, expect_partial=expect_partial)
     if not report.passed:
         raise RestoreError(report)
@@ -81,12 +87,18 @@ def check(
         level: As for `restore`.
         expect_partial: As for `restore`.
     """
+    _refuse_level(level)
     try:
         return _restored(checkpoint, _prefix(path), level, expect_partial=expect_partial)
     except (CkptMigrateError, Problems) as error:
         problems = error.problems if isinstance(error, Problems) else (error,)
         failed = Check.of("structure", "nothing was restored", map(str, problems))
         return Report(str(path), type(checkpoint).__name__, (failed,))
+
+
+def _refuse_level(level: str) -> None:
+    if level not in _LEVELS:
+        raise ValueError(f"level {level!r}: expected one of {', '.join(_LEVELS)}")
 
 
 def _prefix(path: str | os.PathLike[str]) -> str:
@@ -188,7 +200,9 @@ def _restore(bundle: Bundle, checkpoint: Any, *, expect_partial: bool) -> Check:
 
 
 def _shortened(message: str) -> str:
-    return " ".join(message.split())[:_SAID_LENGTH]
+    """TensorFlow's message in one line, without the objects that it prints, values and all: other levels name them."""
+    line = " ".join(message.split())
+    return line.partition(". Showing ")[0].partition(" The following objects ")[0][:_SAID_LENGTH]
 
 
 # Coverage.
