@@ -182,6 +182,46 @@ def test_whole_layers_that_changed_places_are_told_as_such(framework, tmp_path):
     assert "`model/c` gets what `model/a` gets in the source: it stands at another place" in twins.outputs.problems
 
 
+def flat(framework, names):
+    """A model whose outputs are all alike: what comes before the last layer hardly shows in them."""
+    k = FRAMEWORKS[framework]
+
+    def build():
+        parts = [k.Input((3,)), *(k.layers.Dense(3, activation="tanh", name=name) for name in names)]
+        last = k.layers.Dense(2, activation="softmax", kernel_initializer=k.initializers.Constant(1e-12), name="last")
+        return {"model": k.Model(parts[0], last(parts[2](parts[1](parts[0]))))}
+
+    return build
+
+
+def test_outputs_that_do_not_depend_on_inputs_prove_nothing_and_layers_are_compared(framework, tmp_path):
+    build = flat(framework, ("one", "two"))
+    twins = Twins.make(tmp_path, build, build)
+    assert twins.outputs.outcome == "passed"
+    assert "they hardly depend on these inputs, so 3 layers on the way were compared as well" in twins.outputs.proof
+    other = build()["model"]
+    checkpoint = tf.train.Checkpoint(model=other)
+    checkpoint.restore(twins.source)
+    kernels = [other.get_layer(name).kernel for name in ("one", "two")]
+    values = [kernel.numpy() for kernel in kernels]
+    for kernel, value in zip(kernels, reversed(values), strict=True):
+        kernel.assign(value)
+    twins.out = checkpoint.save(str(tmp_path / "swapped"))
+    first, second, *_ = problems(twins.verify(with_plan=False), "outputs")
+    assert first == "the outputs agree, but they hardly depend on these inputs"
+    assert second.startswith("the first layer that diverges is `model/")
+
+
+def test_outputs_that_do_not_depend_on_inputs_are_no_proof_where_there_are_no_layers(tmp_path):
+    def build():
+        live = module({"w": "w"}, keras3_adam)
+        live.checkpoint.forward = lambda x: 1 + 0 * live.call(x)
+        return live.checkpoint
+
+    check = Twins.make(tmp_path, build, build).verify(inputs=array_file(tmp_path, x=floats(4, 3))).checks[-1]
+    assert (check.outcome, check.hint) == ("not run", "Give inputs that change the outputs: --inputs FILE.npz")
+
+
 def test_variables_that_changed_places_within_a_layer_are_named(tmp_path):
     """Query and key get the same inputs, so each does what its old twin did; only their layer tells."""
 

@@ -109,8 +109,10 @@ def traced(side: Side, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Trace:
 
 def first_divergence(
     source: tuple[Side, Trace], target: tuple[Side, Trace], steps: Mapping[Key, Step] | None, tolerance: Tolerance
-) -> Divergence | None:
+) -> tuple[Divergence | None, int]:
     """The first of the target's layers, in the order in which they ran, that does not do what the source's does.
+
+    And how many were compared until there, but the model as a whole.
 
     Args:
         source: The source model and its run.
@@ -120,19 +122,22 @@ def first_divergence(
     """
     (ours, our_trace), (theirs, their_trace) = source, target
     pairs = _matched(source, target, steps)
+    compared = 0
     for number, calls in their_trace.calls.items():
         twin = pairs.get(number)
         if twin is None:
             continue
         got, gave = _compared(our_trace.calls[twin], calls, tolerance)
         if got is None and gave is None:
+            compared += theirs.live.objects[number] is not theirs.forward
             continue
         held = our_trace.held[twin]
         variables = [*_differing(number, twin, (ours, held), (theirs, their_trace.held[number]), steps)]
         place = "" if got is None else _place(our_trace, calls[0], tolerance, ours.graph)
         alike = () if variables or steps is None else tuple(_alike(ours, theirs, their_trace.held[number], steps))
-        return Divergence(theirs.graph.say(number), ours.graph.say(twin), got, gave, tuple(variables), place, alike)
-    return None
+        names = theirs.graph.say(number), ours.graph.say(twin)
+        return Divergence(*names, got, gave, tuple(variables), place, alike), compared
+    return None, compared
 
 
 def _place(trace: Trace, call: Call, tolerance: Tolerance, graph: ObjectGraph) -> str:

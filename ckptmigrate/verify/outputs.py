@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptmigrate.matching import Step
 from ckptmigrate.plan import Plan
-from ckptmigrate.spec import Key
+from ckptmigrate.spec import DType, Key
 from ckptmigrate.verify.inputs import Arguments, Batch, bind
 from ckptmigrate.verify.layers import Trace, first_divergence, traced
 from ckptmigrate.verify.report import Check
-from ckptmigrate.verify.rounding import Difference, Operations, Tolerance, difference_of, tolerance_of, watched
+from ckptmigrate.verify.rounding import Difference, Operations, Tolerance, difference_of, eps_of, tolerance_of, watched
 from ckptmigrate.verify.running import Side, is_keras, repeatable
 
 if TYPE_CHECKING:
@@ -42,33 +42,56 @@ def check_outputs(source: Side, target: Side, batch: Batch, *, plan: Plan | None
         specs = {key: entry.spec for key, entry in source.bundle.entries.items()}
         tolerance = tolerance_of(ours.operations, theirs.operations, model_steps(target, steps), specs)
         problems, differences = _compared(ours.outputs, theirs.outputs, tolerance)
-        divergence = None
-        if problems:
+        is_blind = not problems and not any(_depends_on_inputs(each, tolerance) for each in ours.outputs.values())
+        divergence, layers = None, 0
+        if problems or is_blind:
             traces = [_trace(side, given[side.role], set_seeds) for side in (source, target)]
-            divergence = first_divergence((source, traces[0]), (target, traces[1]), steps, tolerance)
-            if divergence is not None:
-                problems += divergence.lines()
-            else:
-                problems.append(
-                    "no layer diverges by itself: the difference arises outside of those that hold variables"
-                )
+            divergence, layers = first_divergence((source, traces[0]), (target, traces[1]), steps, tolerance)
+        if divergence is not None:
+            problems += [*([f"the outputs agree, but {_BLIND}"] if is_blind else []), *divergence.lines()]
+        elif problems:
+            problems.append("no layer diverges by itself: the difference arises outside of those that hold variables")
     largest = max((each.absolute for each in differences.values()), default=0)
     random = sorted(ours.operations.random | theirs.operations.random)
-    return Check.of(
+    check = Check.of(
         "outputs",
         f"{_counted(len(theirs.outputs), 'output')} of both models compared; largest difference {largest:.3g}, "
         f"tolerance {tolerance}; {batch}"
-        + (f"; in inference these drew numbers, with equal seeds: {', '.join(random)}" if random else ""),
+        + (f"; in inference these drew numbers, with equal seeds: {', '.join(random)}" if random else "")
+        + (f"; {_BLIND}, so {_counted(layers, 'layer')} on the way were compared as well" if is_blind else ""),
         problems,
         _hint(target, steps, tolerance, differences),
         {
             "tolerance": tolerance.relative,
             "inputs": str(batch),
             "outputs": {name: each.to_data() for name, each in differences.items()},
+            "depends_on_inputs": not is_blind,
             "diverges": divergence.to_data() if divergence else None,
             "operations": [sum(each.counts.values()) for each in (ours.operations, theirs.operations)],
         },
     )
+    if is_blind and not problems and not layers:
+        # Equal outputs that are equal whatever comes in prove nothing.
+        return replace(check, outcome="not run", hint="Give inputs that change the outputs: --inputs FILE.npz")
+    return check
+
+
+_BLIND = "they hardly depend on these inputs"
+
+
+def _depends_on_inputs(output: Array, tolerance: Tolerance) -> bool:
+    """Whether other inputs give other outputs, as far as the rows of a batch show it.
+
+    A value in a wrong place changes an output by about as much as other inputs do. If that is no more than rounding,
+    as with a fresh deep model whose softmax is flat, equal outputs say nothing.
+    """
+    import numpy as np
+
+    if output.dtype.kind not in "fV" or not output.size or output.shape[:1] in ((), (1,)):
+        return True
+    rows = np.nan_to_num(output.astype(np.float64), posinf=0, neginf=0)
+    spread = (rows.max(0) - rows.min(0)).max(initial=0)
+    return bool(spread > 10 * max(tolerance.relative, eps_of(DType.FLOAT32)) * np.abs(rows).max())
 
 
 @dataclass(frozen=True)
