@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from builders import ckptmigrate, files_in, floats
+from builders import ckptmigrate, files_in, floats, plan_between, write_tensors
 from models import attention, keras3_adam, module, sonnet, subclassed
 from tensorflow.python.framework import config
 from twins import ADAMS, FRAMEWORKS, Twins, outcomes, problems, renamed, with_step
 
+from ckptmigrate import apply_plan, write_template
 from ckptmigrate.errors import CkptMigrateError, InputsError, RunError
 from ckptmigrate.verify.rounding import Tolerance, difference_of
 from ckptmigrate.verify.running import repeatable
@@ -70,6 +71,23 @@ def test_keras_2_and_keras_3_give_the_same(tmp_path):
     rules = "".join(f"  - rename: {{from: model/{a}/kernel, to: model/{a}/_kernel}}\n" for a in ("a", "b"))
     twins = Twins.make(tmp_path, layers("keras2", OLD), layers("keras3", OLD), rules)
     assert twins.outputs.outcome == "passed"
+
+
+def test_an_old_model_is_restored_from_a_checkpoint_of_names(tmp_path):
+    def build(attribute):
+        net = tf.Module()
+        setattr(net, attribute, tf.Variable(tf.zeros((3, 2)), name="encoder/kernel"))
+        checkpoint = tf.train.Checkpoint(model=net)
+        checkpoint.forward = lambda x: x @ getattr(net, attribute)
+        return checkpoint
+
+    source = write_tensors(tmp_path / "source", {"encoder/kernel": floats(3, 2)})
+    template = write_template(lambda: build("w"), str(tmp_path / "template")).prefix
+    plan = plan_between(source, template, "  - rename: {from: encoder/kernel, to: model/w}\n", init_new=True)
+    apply_plan(plan, str(tmp_path / "out"))
+    twins = Twins(lambda: build("kernel"), lambda: build("w"), source, plan, str(tmp_path / "out"))
+    check = twins.verify(inputs=array_file(tmp_path, x=floats(2, 3))).checks[-1]
+    assert (check.outcome, check.evidence["tolerance"]) == ("passed", 0)
 
 
 class Scores(tf.Module):
