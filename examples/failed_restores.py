@@ -1,4 +1,4 @@
-"""Every way in which a restore fails, made for real, and what TensorFlow says of it: often nothing.
+"""Every way in which a restore fails, made for real; what TensorFlow says of it, often nothing, and what the doctor.
 
 python examples/failed_restores.py    prints the tables that are kept in failed_restores.md
 """
@@ -17,6 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
+
+from ckptmigrate.verify import diagnose
 
 SIZE = 4
 """All layers map so many features to as many: shapes do not tell one from another."""
@@ -85,8 +87,8 @@ class AttributesOfLayers(ListOfLayers):
             setattr(self, f"step_{number}", step)
 
 
-def dense(framework):
-    return framework.layers.Dense(SIZE, activation="tanh", bias_initializer="random_normal")
+def dense(framework, name=None):
+    return framework.layers.Dense(SIZE, activation="tanh", bias_initializer="random_normal", name=name)
 
 
 def sequential(framework, *layers):
@@ -97,15 +99,15 @@ def sequential(framework, *layers):
 
 def functional(framework):
     inputs = framework.Input([SIZE])
-    return framework.Model(inputs, dense(framework)(dense(framework)(inputs)))
+    return framework.Model(inputs, dense(framework, "out")(dense(framework, "hidden")(inputs)))
 
 
 def subclassed(framework, *, built=True):
     class Net(framework.Model):
         def __init__(self):
             super().__init__()
-            self.hidden = dense(framework)
-            self.out = dense(framework)
+            self.hidden = dense(framework, "hidden")
+            self.out = dense(framework, "out")
 
         def call(self, inputs):
             return self.out(self.hidden(inputs))
@@ -195,8 +197,9 @@ def cut_short(folder):
 
 def tf1_saver(folder):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        for name, shape in (("net/hidden/weights", [SIZE, SIZE]), ("net/hidden/biases", [SIZE])):
-            tf.compat.v1.get_variable(name, shape)
+        for layer in ("hidden", "out"):
+            tf.compat.v1.get_variable(f"net/{layer}/kernel", [SIZE, SIZE])
+            tf.compat.v1.get_variable(f"net/{layer}/bias", [SIZE])
         session.run(tf.compat.v1.global_variables_initializer())
         return tf.compat.v1.train.Saver().save(session, f"{folder}/model.ckpt", write_meta_graph=False)
 
@@ -419,7 +422,7 @@ SCENARIOS = (
         "name-based",
         "a file of TensorFlow 1's `Saver`, and a model whose variables have other names",
         tf1_saver,
-        lambda: of(Pair()),
+        lambda: of(functional(keras)),
     ),
     Scenario(
         "expect-partial",
@@ -564,26 +567,29 @@ def one_more_step():
 
 
 def rows(folder):
-    """A row of the table for each scenario: what happened, and what TensorFlow says."""
+    """A row of the table for each scenario: what happened, what TensorFlow says, and what the doctor."""
     for scenario in SCENARIOS:
         place = Path(folder) / scenario.name
         place.mkdir()
         path = scenario.save(str(place))
-        yield scenario.says, str(tensorflow_says(path, scenario.build, scenario.call))
+        said = tensorflow_says(path, scenario.build, scenario.call)
+        (finding,) = diagnose(path, scenario.build, call=scenario.call).findings
+        yield scenario.says, str(said), f"*{finding.kind}*: {shorten(finding.what, path)}"
 
 
 def table():
     with tempfile.TemporaryDirectory() as folder:
         lines = [
-            "# What TensorFlow says of a restore that failed",
+            "# What is said of a restore that failed",
             "",
             "Each was made by `python examples/failed_restores.py`, which prints this page. Most programs make no",
-            "assertion; with `expect_partial()` nothing is logged either.",
+            "assertion; with `expect_partial()` nothing is logged either. The doctor goes on with the tensors, the likely",
+            "reason, and commands or code that mend it.",
             "",
             f"TensorFlow {tf.__version__}, Keras {keras.__version__}, tf_keras {tf_keras.__version__}.",
             "",
-            "| what happened | TensorFlow |",
-            "|---|---|",
+            "| what happened | TensorFlow | `ckptmigrate doctor` |",
+            "|---|---|---|",
         ]
         lines += [f"| {' | '.join(row)} |" for row in rows(folder)]
     lines += [

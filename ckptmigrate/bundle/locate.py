@@ -9,6 +9,8 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from ckptmigrate.bundle.table import FOOTER_BYTES, is_table
 from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, raise_all
@@ -63,6 +65,65 @@ def find_prefix(path: str | os.PathLike[str]) -> str:
     raise explain_missing_index(path)
 
 
+PathKind = Literal["prefix", "directory", "saved-model", "index-file", "data-file", "meta-file", "without-number"]
+"""What a person named in place of a prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What a person named, and the checkpoint that was meant.
+
+    Attributes:
+        kind: What was named.
+        prefix: The prefix of the checkpoint.
+        others: The prefixes that could have been meant as well, the newest first.
+    """
+
+    kind: PathKind
+    prefix: str
+    others: tuple[str, ...] = ()
+
+
+def find_meant(path: str | os.PathLike[str]) -> Meant:
+    """The checkpoint that a person meant by a path, of which TensorFlow may know nothing.
+
+    Besides what `find_prefix` finds it takes a file of a checkpoint for its prefix, and a name to which `save` has
+    added a number for the latest checkpoint with one.
+
+    Raises:
+        NotACheckpointError: There is no checkpoint there or near it, or several that could be meant.
+    """
+    path = os.fspath(path)
+    if path and "://" not in path:
+        if os.path.isfile(index_path(path)):
+            return Meant("prefix", path)
+        if os.path.isdir(path):
+            found = _find_in_directory(path)
+            is_model = found == _saved_variables(path)
+            return Meant("saved-model" if is_model else "directory", found)
+        kind, prefix = _prefix_of_file(path)
+        if os.path.isfile(path) and prefix is not None and os.path.isfile(index_path(prefix)):
+            return Meant(kind, prefix)
+        directory, name = os.path.split(path)
+        near = [
+            other for other in _numbered_near(name, _list_names(directory) or []) if other[len(name) + 1 :].isdigit()
+        ]
+        if near and not os.path.isfile(path):
+            first, *others = (os.path.join(directory, other) for other in near)
+            return Meant("without-number", first, tuple(others))
+    return Meant("prefix", find_prefix(path))
+
+
+def kind_of_keras_file(path: str) -> Literal["HDF5 file", "Keras archive"] | None:
+    """Which of the formats that are no checkpoint Keras has written to a file; None if it is none of them."""
+    if not os.path.isfile(path):
+        return None
+    head = _read_head(path)
+    if head.startswith(_HDF5_START) or path.endswith((".h5", ".hdf5")):
+        return "HDF5 file"
+    return "Keras archive" if path.endswith(".keras") or _is_keras_zip(path, head) else None
+
+
 def explain_missing_index(prefix: str) -> NotACheckpointError:
     """What to say of a prefix that has no index: what is there instead, or near it."""
     directory, name = os.path.split(prefix)
@@ -91,13 +152,28 @@ def explain_missing_index(prefix: str) -> NotACheckpointError:
             got="only data files",
             hint="Copy the .index file too: it says what the data files hold",
         )
-    near = _by_number(other[: -len(".index")] for other in names if re.fullmatch(_numbered(name), other, re.DOTALL))
+    near = _numbered_near(name, names)
     hint = f"Did you mean {_join(directory, near)}" if near else ""
     return NotACheckpointError("no checkpoint", prefix, expected=index_path(prefix), got="no such file", hint=hint)
 
 
-def _numbered(name: str) -> str:
-    return re.escape(name) + r"-.*\.index"
+def _numbered_near(name: str, names: Iterable[str]) -> list[str]:
+    """The checkpoints whose name is this one and `-` and more, the highest numbers first."""
+    return _by_number(
+        other[: -len(".index")] for other in names if re.fullmatch(re.escape(name) + r"-.*\.index", other, re.DOTALL)
+    )
+
+
+def _prefix_of_file(path: str) -> tuple[PathKind, str | None]:
+    """The prefix of the checkpoint that a file is one of, by its name."""
+    data_name = _DATA_NAME.fullmatch(path)
+    if data_name:
+        return "data-file", data_name["prefix"]
+    if path.endswith(".index"):
+        return "index-file", path.removesuffix(".index")
+    if path.endswith(".meta") and os.path.isfile(index_path(path.removesuffix(".meta"))):
+        return "meta-file", path.removesuffix(".meta")
+    return "prefix", None
 
 
 def refuse_pointer(path: str, head: bytes) -> None:
@@ -161,10 +237,7 @@ def _explain_file(path: str) -> NotACheckpointError:
     """What to say of a file that a person named in place of a prefix."""
     head = _read_head(path)
     refuse_pointer(path, head)
-    data_name = _DATA_NAME.fullmatch(path)
-    prefix = path.removesuffix(".index") if path.endswith(".index") else data_name["prefix"] if data_name else None
-    if prefix is None and path.endswith(".meta") and os.path.isfile(index_path(path.removesuffix(".meta"))):
-        prefix = path.removesuffix(".meta")
+    _, prefix = _prefix_of_file(path)
     if prefix is not None:
         return NotACheckpointError(
             "a file of a checkpoint, not its prefix", path, expected="a prefix", hint=f"Use {prefix}"
@@ -173,10 +246,9 @@ def _explain_file(path: str) -> NotACheckpointError:
         return NotACheckpointError(
             "a directory's state file, not a prefix", path, hint=f"Use {os.path.dirname(path) or '.'}"
         )
-    if head.startswith(_HDF5_START) or path.endswith((".h5", ".hdf5")):
-        return NotACheckpointError("HDF5 file, not a checkpoint", path, hint=_SAVE_AGAIN)
-    if path.endswith(".keras") or _is_keras_zip(path, head):
-        return NotACheckpointError("Keras archive, not a checkpoint", path, hint=_SAVE_AGAIN)
+    of_keras = kind_of_keras_file(path)
+    if of_keras is not None:
+        return NotACheckpointError(f"{of_keras}, not a checkpoint", path, hint=_SAVE_AGAIN)
     if _is_table_file(path):
         return _explain_v1(path)
     return NotACheckpointError(
@@ -199,7 +271,7 @@ def _find_in_directory(directory: str) -> str:
         latest = _latest_in_state(os.path.join(directory, _STATE_FILE))
         if latest is not None:
             return _resolve_latest(directory, latest, names)
-    variables = os.path.join(directory, "variables", "variables")
+    variables = _saved_variables(directory)
     if os.path.isfile(index_path(variables)):
         return variables
     found = [name[: -len(".index")] for name in names if name.endswith(".index")]
@@ -228,6 +300,11 @@ def _find_in_directory(directory: str) -> str:
         expected="a file that ends in .index",
         got=f"{len(names)} other files and directories" if names else "an empty directory",
     )
+
+
+def _saved_variables(directory: str) -> str:
+    """The prefix of a SavedModel's variables. Source: ``get_variables_path`` in tensorflow/python/saved_model."""
+    return os.path.join(directory, "variables", "variables")
 
 
 def _latest_in_state(path: str) -> str | None:

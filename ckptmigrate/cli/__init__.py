@@ -18,6 +18,7 @@ from ckptmigrate.cli.codemod import codemod
 from ckptmigrate.cli.options import examples
 from ckptmigrate.cli.packs import rules
 from ckptmigrate.cli.planning import plan
+from ckptmigrate.cli.proving import doctor
 from ckptmigrate.errors import CkptMigrateError, Problems
 
 __all__ = ["cli", "main"]
@@ -54,6 +55,7 @@ def main() -> None:
         "ckptmigrate plan ckpts/run-12 --target my.models:build --rules rules.yaml --out plan.json",
         "ckptmigrate apply plan.json --out migrated/ckpt",
         "ckptmigrate verify migrated/ckpt --target my.models:build --plan plan.json",
+        "ckptmigrate doctor ckpts/run-12 --target my.models:build",
     ),
 )
 @click.version_option(__version__, prog_name="ckptmigrate")
@@ -67,5 +69,5 @@ def cli() -> None:
     """
 
 
-for _command in (inspect, diff, template, plan, apply, verify, rules, codemod, schema, demo):
+for _command in (inspect, diff, template, plan, apply, verify, doctor, rules, codemod, schema, demo):
     cli.add_command(_command)

@@ -77,6 +77,11 @@ def fit_packs(packs: Iterable[Pack], source: ObjectGraph, target: ObjectGraph, r
     return Fitted(tuple(rules), tuple(notes))
 
 
+def does_fit(pack: Pack, source: ObjectGraph, target: ObjectGraph) -> bool:
+    """Whether a pack is for two checkpoints: each of its rules that has to lead somewhere does."""
+    return _Fit.of(pack, source, target).fits
+
+
 _What = tuple[tuple[Key, ...], Key | None, tuple[Op, ...]]
 """What a claim says, whoever says it."""
 

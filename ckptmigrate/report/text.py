@@ -280,6 +280,27 @@ def report_lines(report: Report) -> Iterator[str]:
         yield from map(escape, finding_lines(finding))
 
 
+def diagnosis_lines(report: Report) -> Iterator[str]:
+    """What is wrong with a restore, the most important first, as lines of rich markup; one line if nothing is."""
+    where = f"{escape(report.prefix)} for {escape(report.target)}"
+    proofs = "; ".join(check.proof for check in report.checks if check.outcome == "passed")
+    if report.passed:
+        yield f"[{_STYLES['passed']}]healthy[/]  {where}: {escape(proofs)}"
+        return
+    causes = len(report.findings)
+    yield f"{where}: [{_STYLES['failed']}]{causes or 'no'} cause{'' if causes == 1 else 's'}[/] found"
+    for number, finding in enumerate(report.findings, 1):
+        yield f"[bold]{number}  {finding.kind}[/]: {escape(finding.what)}"
+        yield from (f"     {escape(row)}" for row in shown(finding.rows))
+        yield f"   [dim]TensorFlow:[/] {escape(finding.tensorflow)}"
+        yield f"   [dim]cause:[/] {escape(finding.cause)}"
+        yield from (f"   [dim]mend:[/] [bold]{escape(line)}[/]" for line in finding.mend)
+    for check in report.checks:
+        yield f"[{_STYLES[check.outcome]}]{check.outcome:>7}[/]  [bold]{check.level}[/]: {escape(check.proof)}"
+        if not causes:  # what is wrong without a cause that is known is told as it is
+            yield from (f"           {escape(line)}" for line in shown(check.problems))
+
+
 def difference_lines(difference: Difference, source: ObjectGraph, target: ObjectGraph) -> Iterator[str]:
     """What two bundles do not share, as lines of rich markup."""
 

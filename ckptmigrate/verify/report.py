@@ -96,8 +96,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed. A check that was not run is no failure, and no proof either."""
-        return all(check.outcome != "failed" for check in self.checks)
+        """Whether nothing is wrong. A check that was not run is no failure, and no proof either."""
+        return not self.findings and all(check.outcome != "failed" for check in self.checks)
 
     def to_data(self) -> dict[str, Any]:
         """The report for programs."""

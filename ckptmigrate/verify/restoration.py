@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, ObjectGraph
 from ckptmigrate.spec import Key, fits
+
+Call = Literal["restore", "read"]
+"""The methods of a ``tf.train.Checkpoint`` that restore what ``save`` and what ``write`` wrote."""
+
+LADDER = ("assert_nontrivial_match", "assert_existing_objects_matched", "assert_consumed")
+"""TensorFlow's assertions on what ``restore`` returns, from weak to strong."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,17 @@ def _is_state(graph: ObjectGraph, key: Key) -> bool:
     return number != graph.child(ROOT, "save_counter") and graph.nodes[number].tensors.get(CONFIG_ROLE) != key
 
 
-def _bind_objects(source: ObjectGraph, target: ObjectGraph) -> dict[int, int]:
-    bound = {ROOT: ROOT}
-    queue = deque([ROOT])
+def bind_from(source: ObjectGraph, target: ObjectGraph, start: int, into: int) -> dict[int, int]:
+    """What goes where if an object of the source is restored into one of the target, by edges alone.
+
+    Args:
+        source: The checkpoint's graph.
+        target: The model's graph.
+        start: An object of the source.
+        into: The object of the target that it is restored into.
+    """
+    bound = {start: into}
+    queue = deque([start])
     while queue:
         number = queue.popleft()
         twins = target.nodes[bound[number]].children
@@ -114,6 +129,11 @@ def _bind_objects(source: ObjectGraph, target: ObjectGraph) -> dict[int, int]:
             if twin is not None and child not in bound:
                 bound[child] = twin
                 queue.append(child)
+    return bound
+
+
+def _bind_objects(source: ObjectGraph, target: ObjectGraph) -> dict[int, int]:
+    bound = bind_from(source, target, ROOT, ROOT)
     bound.update(_bind_slots(source, target, bound))
     return bound
 

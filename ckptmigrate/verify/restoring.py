@@ -8,8 +8,10 @@ variable, by checksum: no value is read a second time.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ckptmigrate.bundle import Bundle, find_prefix
@@ -24,22 +26,21 @@ from ckptmigrate.graph.live import (
     model_variables,
     release_values,
     say_checkpoint,
-    say_error,
 )
 from ckptmigrate.spec import DType, Key
 from ckptmigrate.verify.equality import holds_equal
 from ckptmigrate.verify.report import LEVELS, Check, Level, Report, RestoreError
-from ckptmigrate.verify.restoration import Restoration, find_restored
+from ckptmigrate.verify.restoration import LADDER, Call, Restoration, find_restored
 from ckptmigrate.verify.structure import check_restoration
-
-_LADDER = ("assert_nontrivial_match", "assert_existing_objects_matched", "assert_consumed")
-"""TensorFlow's assertions on what ``restore`` returns, from weak to strong."""
 
 _LEVELS = ("structure", "restore", "coverage")
 """What can be proven of a checkpoint and a live model by themselves."""
 
 _SAID_LENGTH = 400
-"""So much of TensorFlow's message is told; it may hold a printed graph."""
+"""So much of TensorFlow's message is told."""
+
+_LISTS = (" Showing ", ": attributes {", ": defaultdict(", ": \n", " [Op:", " The following objects", "\nPlease ")
+"""What follows in TensorFlow's messages is a list of objects, or advice that is not ours."""
 
 
 def restore(
@@ -137,11 +138,26 @@ def _restored(checkpoint: Any, prefix: str, level: Level, *, expect_partial: boo
         restoration = find_restored(ObjectGraph.from_bundle(bundle), live.graph)
         structure = check_restoration(restoration, expect_partial=expect_partial)
         checks = [structure, *restore_live(bundle, live, level, expect_partial=expect_partial)]
-        return Report(prefix, say_checkpoint(checkpoint), tuple(checks))
+    report = Report(prefix, say_checkpoint(checkpoint), tuple(checks))
+    if report.passed:
+        return report
+    from ckptmigrate.verify.doctor.attempt import Attempt
+    from ckptmigrate.verify.doctor.causes import find_causes
+
+    said = next((check.evidence["said"] for check in checks if check.level == "restore"), None)
+    seen = replace(restoration, unused=()) if expect_partial else restoration
+    causes = find_causes(Attempt(prefix, "MODULE:FACTORY", fitting_call(restoration.source), seen, live, said))
+    return replace(report, findings=causes)
 
 
 def restore_live(
-    bundle: Bundle, live: LiveGraph, level: Level, *, expect_partial: bool = False, is_fresh: bool = False
+    bundle: Bundle,
+    live: LiveGraph,
+    level: Level,
+    *,
+    expect_partial: bool = False,
+    is_fresh: bool = False,
+    call: Call | None = None,
 ) -> tuple[Check, ...]:
     """Restore a bundle, and prove it as far as a level asks: the levels restore and coverage.
 
@@ -152,13 +168,15 @@ def restore_live(
         expect_partial: What the model does not ask for is no problem.
         is_fresh: The model was built for this and its initial values are nobody's. What is about to be restored gives
             its memory back first, because TensorFlow reads all values before it assigns one.
+        call: The method that restores; the one that the checkpoint was written for, if not given.
     """
     if is_fresh:
         restored = find_restored(ObjectGraph.from_bundle(bundle), live.graph).restored
         release_values(live.objects[live.graph.node_of[key]] for key in restored)
     proves_coverage = LEVELS.index(level) >= LEVELS.index("coverage")
     before = live_crcs(filter(is_variable, _variables(live))) if proves_coverage else {}
-    checked = _restore(bundle, live.checkpoint, expect_partial=expect_partial)
+    call = call or fitting_call(ObjectGraph.from_bundle(bundle))
+    checked = _restore(bundle, live.checkpoint, call, expect_partial=expect_partial)
     if LEVELS.index(level) < LEVELS.index("restore"):
         return ()
     return (checked, _coverage(bundle, live, before)) if proves_coverage else (checked,)
@@ -167,42 +185,59 @@ def restore_live(
 # Restore.
 
 
-def _restore(bundle: Bundle, checkpoint: Any, *, expect_partial: bool) -> Check:
+def fitting_call(graph: ObjectGraph) -> Call:
+    """The method for a checkpoint: `restore` asks for the counter that `save` makes, `read` for what it has."""
+    return "restore" if graph.kind == "name" or graph.child(ROOT, "save_counter") is not None else "read"
+
+
+def _restore(bundle: Bundle, checkpoint: Any, call: Call, *, expect_partial: bool) -> Check:
     import tensorflow as tf
 
-    graph = ObjectGraph.from_bundle(bundle)
-    # `restore` asks for the counter that `save` makes; what was written without one is read.
-    how = "restore" if graph.kind == "name" or graph.child(ROOT, "save_counter") is not None else "read"
-    ladder = _LADDER[:-1] if expect_partial else _LADDER
-    problems: list[str] = []
+    ladder = LADDER[:-1] if expect_partial else LADDER
+    said = climb(checkpoint, bundle.prefix, call, ladder)
+    problems = [f"{call} raised {text}" if who == call else f"{who}: {text}" for who, text in said.items() if text]
     hint = "The model and the checkpoint do not fit; the model may hold a part of the checkpoint now"
-    try:
-        status = getattr(checkpoint, how)(bundle.prefix)
-        for rung in ladder:
-            try:
-                getattr(status, rung)()
-            except AssertionError as error:
-                problems.append(f"{rung}: {_shortened(str(error))}")
-        if expect_partial:
-            status.expect_partial()
-    except tf.errors.DataLossError as error:
-        problems.append(f"{how} raised {_shortened(say_error(error))}")
+    if said.get(call, "").startswith("DataLossError"):
         hint = "The data files are damaged: `ckptmigrate verify --deep` names the tensors; take another copy"
-    except (tf.errors.OpError, ValueError, TypeError) as error:
-        problems.append(f"{how} raised {_shortened(say_error(error))}")
     return Check.of(
         "restore",
-        f"TensorFlow {tf.__version__}: {', '.join((how, *ladder))}",
+        f"TensorFlow {tf.__version__}: {', '.join((call, *ladder))}",
         problems,
         hint,
-        {"tensorflow": tf.__version__, "called": how, "assertions": ladder},
+        {"tensorflow": tf.__version__, "called": call, "assertions": ladder, "said": said},
     )
 
 
+def climb(checkpoint: Any, path: str, call: Call, ladder: Sequence[str] = LADDER) -> Mapping[str, str]:
+    """Restore, and make TensorFlow's assertions.
+
+    Returns:
+        What each of them said, empty where it passed; or what the call itself raised, under its name.
+    """
+    import tensorflow as tf
+
+    said: dict[str, str] = {}
+    try:
+        status = getattr(checkpoint, call)(path)
+        for rung in ladder:
+            try:
+                getattr(status, rung)()
+                said[rung] = ""
+            except AssertionError as error:
+                said[rung] = _shortened(str(error))
+        # What was not used is told by us, so that TensorFlow need not log it when the checkpoint is gone.
+        status.expect_partial()
+    except (tf.errors.OpError, ValueError, TypeError, IndexError) as error:
+        return {call: _shortened(f"{type(error).__name__}: {error}")}
+    return said
+
+
 def _shortened(message: str) -> str:
-    """TensorFlow's message in one line, without the objects that it prints, values and all: other levels name them."""
-    line = " ".join(message.split())
-    return line.partition(". Showing ")[0].partition(" The following objects ")[0][:_SAID_LENGTH]
+    """What TensorFlow says before it prints objects with their values, and without what its executor adds."""
+    text = re.sub(r"\{\{.*?\}\} ", "", message)
+    for end in _LISTS:
+        text = text.partition(end)[0]
+    return " ".join(text.split())[:_SAID_LENGTH].removesuffix(".")
 
 
 # Coverage.
