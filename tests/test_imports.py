@@ -61,7 +61,7 @@ def test_a_rename_is_applied_without_any_slow_package(checkpoints):
         ("ckptmigrate.report.text", ("inspect", "source")),
         ("ckptmigrate.matching.difference", ("diff", "source", "target")),
         ("ckptmigrate.matching.match", ("plan", "source", "--target", "target", "--rules", "rules.yaml")),
-        ("ckptmigrate.verify.doctor.causes", ("doctor", "source", "--target", "source")),
+        ("ckptmigrate.verify.doctor.causes", ("doctor", "source", "--target", "source", "--call", "read")),
     ],
 )
 def test_nothing_between_checkpoints_imports_a_slow_package(checkpoints, needed, arguments):
