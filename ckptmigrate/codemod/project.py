@@ -67,11 +67,16 @@ class Module:
     def place(self, node: ast.AST) -> Place:
         """Where a node starts."""
         line: int = getattr(node, "lineno", 1)
-        offset: int = getattr(node, "col_offset", 0)
-        # ast counts bytes of UTF-8.
-        text = self._lines[line - 1] if line <= len(self._lines) else ""
-        column = offset if text.isascii() else len(text.encode()[:offset].decode(errors="ignore"))
-        return Place(str(self.path), line, column + 1)
+        return Place(str(self.path), line, self.column(line, getattr(node, "col_offset", 0)))
+
+    def line(self, number: int) -> str:
+        """A line of its source, without its end."""
+        return self._lines[number - 1] if number <= len(self._lines) else ""
+
+    def column(self, number: int, offset_bytes: int) -> int:
+        """The column, from 1 and in characters, of what ast counts in bytes of UTF-8 from 0."""
+        text = self.line(number)
+        return 1 + (offset_bytes if text.isascii() else len(text.encode()[:offset_bytes].decode(errors="ignore")))
 
     @cached_property
     def _lines(self) -> list[str]:
@@ -180,6 +185,10 @@ class Project:
                 found.setdefault(name, []).append((module, node))
         return found
 
+    def places_of(self, name: str) -> tuple[Place, ...]:
+        """Every place where a class of this dotted name is defined."""
+        return tuple(module.place(node) for module, node in self._definitions.get(name, ()))
+
     def _base(self, module: Module, name: str, base: ast.expr) -> str:
         if isinstance(base, ast.Subscript):  # Generic[T]
             base = base.value
@@ -203,6 +212,10 @@ class Project:
         if first not in module.imports:
             return dotted
         return self._follow(module.imports[first] + (f".{rest}" if rest else ""), set())
+
+    def follow(self, dotted: str) -> str:
+        """What a dotted name stands for that is imported: a class by its `Class.name`, else as it is."""
+        return self._follow(dotted, set())
 
     def _follow(self, dotted: str, seen: set[str]) -> str:
         """Follow a dotted name through the modules that import it from one another."""
@@ -357,20 +370,29 @@ def _read_module(file: Path, name: str) -> Module:
     return Module(file, name, source, tree, _imports(tree, name, is_package=file.name == "__init__.py"))
 
 
+def imported_by(node: ast.Import | ast.ImportFrom, name: str, *, is_package: bool) -> dict[str, str]:
+    """What an import in the module of a name imports: dotted names by the local ones, ``*`` for everything of one."""
+    if isinstance(node, ast.Import):
+        return {
+            alias.asname or alias.name.partition(".")[0]: alias.name if alias.asname else alias.name.partition(".")[0]
+            for alias in node.names
+        }
+    package = name.split(".") if is_package else name.split(".")[:-1]
+    above = package[: len(package) - node.level + 1] if node.level else []
+    origin = ".".join([*above, *([node.module] if node.module else [])])
+    return {
+        alias.asname or alias.name: origin if alias.name == "*" else f"{origin}.{alias.name}".lstrip(".")
+        for alias in node.names
+    }
+
+
 def _imports(tree: ast.Module, name: str, *, is_package: bool) -> dict[str, str]:
     found: dict[str, set[str]] = {}
-    package = name.split(".") if is_package else name.split(".")[:-1]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                local = alias.asname or alias.name.partition(".")[0]
-                found.setdefault(local, set()).add(alias.name if alias.asname else local)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            origin = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                if alias.name != "*":
-                    found.setdefault(alias.asname or alias.name, set()).add(f"{origin}.{alias.name}".lstrip("."))
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for local, origin in imported_by(node, name, is_package=is_package).items():
+                if local != "*":
+                    found.setdefault(local, set()).add(origin)
     for statement in tree.body:
         # Another name for what is imported: `layers = tf.keras.layers`.
         match statement:

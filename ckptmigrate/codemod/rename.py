@@ -1,0 +1,193 @@
+"""A rename in a project's source: what is asked, whether it can be done, and what it changes."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import keyword
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ckptmigrate.codemod.attributes import AttributeScan
+from ckptmigrate.codemod.code_rules import CodeRename
+from ckptmigrate.codemod.family import Family, attributes_of, mentions
+from ckptmigrate.codemod.framework import reserved
+from ckptmigrate.codemod.project import Class, Project, dotted_name
+from ckptmigrate.codemod.receivers import Receivers
+from ckptmigrate.codemod.rewrite import Edit, Rewritten, rewrite
+from ckptmigrate.codemod.sites import Change, Found, Site, site, texts_with
+from ckptmigrate.errors import CkptMigrateError, SourceError, raise_all
+
+Progress = Callable[[int, int], None]
+"""Told how many lines are done, and how many there are."""
+
+
+def _silent(_done: int, _total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """What a rename changes.
+
+    Attributes:
+        rename: What was asked, with the class's whole dotted name.
+        files: The files that change.
+        edits: The edits that are proven, by file.
+        sites: What is not edited, in the order of files and lines: what is unsafe, and notes.
+        classes: The classes that share an attribute that is renamed.
+    """
+
+    rename: CodeRename
+    files: tuple[Rewritten, ...]
+    edits: tuple[Change, ...]
+    sites: tuple[Site, ...]
+    classes: tuple[Class, ...] = ()
+
+    @property
+    def unsafe(self) -> tuple[Site, ...]:
+        """The sites that a program may break at."""
+        return tuple(each for each in self.sites if each.is_unsafe)
+
+
+def find_rename(project: Project, wanted: CodeRename, on_progress: Progress = _silent) -> Renamed:
+    """What a rename changes in a project; nothing is written.
+
+    Raises:
+        SourceError: The class or the attribute is not there, or the new name cannot be taken; `Problems` for several.
+    """
+    match wanted.kind:
+        case "attribute":
+            return _attribute(project, wanted, on_progress)
+    raise SourceError("not a rename of an attribute", wanted.describe())
+
+
+def _attribute(project: Project, wanted: CodeRename, on_progress: Progress) -> Renamed:
+    _check_name(wanted.old, wanted.new)
+    each = project.find_class(wanted.scope)
+    family = Family.of(project, each, wanted.old)
+    if _is_done(family, wanted.new):
+        return Renamed(CodeRename("attribute", each.name, wanted.old, wanted.new), (), (), ())
+    _check_attribute(project, family, each)
+    receivers = Receivers(project)
+    _check_free(project, family, receivers, wanted.new)
+    scan = AttributeScan(receivers, family, wanted.new)
+    found = [*_scanned(project, scan.scan, on_progress), *texts_with(project, wanted.old), *_unknown_bases(family)]
+    whole = CodeRename("attribute", each.name, wanted.old, wanted.new)
+    return _renamed(whole, found, tuple(family.members.values()))
+
+
+def _scanned(project: Project, scan: Callable[..., Iterable[Found]], on_progress: Progress) -> Iterator[Found]:
+    total = sum(module.source.count("\n") for module in project.modules)
+    done = 0
+    for module in project.modules:
+        yield from scan(module)
+        done += module.source.count("\n")
+        on_progress(done, total)
+
+
+def _renamed(rename: CodeRename, found: Sequence[Found], classes: tuple[Class, ...] = ()) -> Renamed:
+    edits = dict.fromkeys(each for each in found if isinstance(each, Change))
+    by_file: dict[object, list[Edit]] = {}
+    for each in edits:
+        by_file.setdefault(each.path, []).append(each.edit)
+    files = tuple(rewrite(each.path, by_file[each.path]) for each in {one.path: one for one in edits}.values())
+    sites = {(each.place.file, each.place.line, each.kind): each for each in found if isinstance(each, Site)}
+    ordered = sorted(sites.values(), key=lambda each: (each.place.file, each.place.line, each.place.column))
+    return Renamed(rename, files, tuple(edits), tuple(ordered), classes)
+
+
+# What has to hold
+
+
+def _check_name(old: str, new: str) -> None:
+    hint = "Choose another name"
+    if not new.isidentifier():
+        raise SourceError("not a name", new, expected="an identifier of Python", hint=hint)
+    if keyword.iskeyword(new):
+        raise SourceError("a keyword of Python", new, hint=hint)
+    if new == old:
+        raise SourceError("the new name is the old one", new, hint=hint)
+    for name in (old, new):
+        if name.startswith("__"):
+            what = "a name that Python gives a meaning" if name.endswith("__") else "a name that Python mangles"
+            raise SourceError(what, name, expected="a name that does not begin with two underscores")
+
+
+def _check_attribute(project: Project, family: Family, each: Class) -> None:
+    doubled = [name for name in (*family.members, *family.above) if len(project.places_of(name)) > 1]
+    if doubled:
+        places = ", ".join(map(str, project.places_of(doubled[0])))
+        raise SourceError("a class that is defined twice", doubled[0], expected="one", got=places)
+    spoken = [mention for member in family.members.values() for mention in mentions(member, family.attribute)]
+    where = f"{each.name}.{family.attribute}"
+    if any(mention.what == "a class" for mention in spoken):
+        raise SourceError("a class inside a class", where, hint="Rename it with --class")
+    framework = reserved(family.outside)
+    if family.attribute in framework:
+        raise SourceError(
+            "an attribute of the framework", where, got=f"one of {', '.join(family.outside)}", hint="It keeps its name"
+        )
+    if any(mention.defines for mention in spoken):
+        return
+    names = sorted(set().union(*map(attributes_of, family.members.values())))
+    near = difflib.get_close_matches(family.attribute, names, 3)
+    hint = f"Is it {', '.join(near)}" if near else f"It has {', '.join(names[:10])}" if names else ""
+    got = f"it is only read ({spoken[0].place})" if spoken else ""
+    raise SourceError("no such attribute", where, expected="one that the class gives its objects", got=got, hint=hint)
+
+
+def _is_done(family: Family, new: str) -> bool:
+    """Whether the classes have the new name already, and nothing of the old one."""
+    members = family.members.values()
+    has_old = any(mention.defines for member in members for mention in mentions(member, family.attribute))
+    return not has_old and any(mention.defines for member in members for mention in mentions(member, new))
+
+
+def _check_free(project: Project, family: Family, receivers: Receivers, new: str) -> None:
+    problems: list[CkptMigrateError] = []
+    for name, each in {**family.members, **family.above}.items():
+        for mention in mentions(each, new):
+            is_taken = SourceError(
+                "the new name is taken",
+                str(mention.place),
+                expected=f"no `{new}` in {name}",
+                got=mention.what,
+                hint="Choose another name, or rename that one first",
+            )
+            problems.append(is_taken)
+            break
+    taken = reserved(family.outside)
+    if new in taken:
+        problems.append(SourceError("the new name is the framework's", new, got=f"one of {', '.join(family.outside)}"))
+    if not problems:
+        problems.extend(_given_from_outside(project, family, receivers, new))
+    raise_all("the new name cannot be taken", problems)
+
+
+def _given_from_outside(project: Project, family: Family, receivers: Receivers, new: str) -> Iterator[CkptMigrateError]:
+    """Code outside the classes that uses the new name on their objects."""
+    for module in project.modules:
+        if new not in module.source:
+            continue
+        for node in ast.walk(module.tree):
+            match node:
+                case ast.Attribute(attr=name, value=value) if name == new and family.owns(
+                    receivers.kinds(value, module)
+                ):
+                    yield SourceError(
+                        "the new name is taken",
+                        str(module.place(node)),
+                        expected=f"no `{new}` of an object of the class",
+                        got="it is used here",
+                        hint="Choose another name",
+                    )
+                    return
+
+
+def _unknown_bases(family: Family) -> Iterator[Found]:
+    for each in family.members.values():
+        for base, node in zip(each.bases, each.node.bases, strict=True):
+            if base in family.unknown_bases:
+                said = dotted_name(node) or "it"
+                yield site(each.module, node, "bases", why=f"the base {said} is outside the paths")
