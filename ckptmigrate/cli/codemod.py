@@ -6,6 +6,7 @@ import click
 
 from ckptmigrate.cli.lint import lint
 from ckptmigrate.cli.options import examples
+from ckptmigrate.cli.rewriting import apply, rename
 
 
 @click.group(
@@ -18,4 +19,5 @@ def codemod() -> None:
     """Read and rewrite the source of models, together with their checkpoints."""
 
 
-codemod.add_command(lint)
+for _command in (rename, apply, lint):
+    codemod.add_command(_command)

@@ -116,30 +116,47 @@ def patience(what: str) -> Iterator[None]:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes on a terminal, for what takes longer than people wait in silence."""
+
+    def columns() -> list[Any]:
+        from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        return [BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()]
+
+    with _bar(what, columns) as on_progress:
+        yield on_progress
+
+
+@contextmanager
+def count_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of things that are counted, as `progress` is of bytes."""
+
+    def columns() -> list[Any]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+        return [BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn()]
+
+    with _bar(what, columns) as on_progress:
+        yield on_progress
+
+
+@contextmanager
+def _bar(what: str, columns: Callable[[], list[Any]]) -> Iterator[Callable[[int, int], None]]:
     started = time.monotonic()
     bar: Any = None
     task: Any = None
 
-    def on_progress(done_bytes: int, total_bytes: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         nonlocal bar, task
         if bar is None:
             if time.monotonic() - started < _PATIENCE_S or not sys.stderr.isatty():
                 return
             from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+            from rich.progress import Progress
 
-            bar = Progress(
-                what,
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            bar = Progress(what, *columns(), console=Console(stderr=True), transient=True)
             bar.start()
-            task = bar.add_task(what, total=total_bytes)
-        bar.update(task, completed=done_bytes)
+            task = bar.add_task(what, total=total)
+        bar.update(task, completed=done)
 
     try:
         yield on_progress

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,15 +127,25 @@ class Project:
         modules: The Python files, in the order of their paths.
         texts: Configurations and notebooks, which are not edited.
         problems: Files that cannot be read or parsed. The others are there all the same.
+        unread: Those files.
+        around: Files of modules and texts that stand beside the paths and not below them: they are read, since what
+            they say may depend on the source below the paths, and never edited.
     """
 
     modules: tuple[Module, ...]
     texts: tuple[Path, ...]
     problems: tuple[CkptMigrateError, ...]
+    unread: tuple[Path, ...] = ()
+    around: frozenset[Path] = frozenset()
 
     @classmethod
-    def read(cls, paths: Iterable[str | os.PathLike[str]]) -> Project:
+    def read(cls, paths: Iterable[str | os.PathLike[str]], *, names: Iterable[str] = ()) -> Project:
         """Index files and directories.
+
+        Args:
+            paths: Files and directories.
+            names: If there are any, files beside the paths that have one of these words are read too: those of the
+                same repository or package, as far up as a ``.git`` or a ``pyproject.toml`` tells.
 
         Raises:
             SourceError: A path does not exist, or there is no Python file below any of them.
@@ -142,18 +154,31 @@ class Project:
         for path in given:
             if not path.exists():
                 raise SourceError("no such file or directory", str(path))
-        files = dict.fromkeys(file for path in given for file in _walk(path))
+        own = dict.fromkeys(file for path in given for file in _walk(path))
+        if not any(file.suffix == ".py" for file in own):
+            raise SourceError("no Python files", ", ".join(map(str, given)), hint="Name the directory of the source")
+        beside = frozenset(_around(given, own, frozenset(names)))
+        files = [*own, *sorted(beside)]
         modules: list[Module] = []
         problems: list[CkptMigrateError] = []
-        names = _dotted_names([file for file in files if file.suffix == ".py"])
-        for file, name in names.items():
+        unread: list[Path] = []
+        for file, name in _dotted_names([file for file in files if file.suffix == ".py"]).items():
             try:
                 modules.append(_read_module(file, name))
             except SourceError as error:
-                problems.append(error)
-        if not names:
-            raise SourceError("no Python files", ", ".join(map(str, given)), hint="Name the directory of the source")
-        return cls(tuple(modules), tuple(file for file in files if file.suffix in _TEXTS), tuple(problems))
+                if file not in beside:
+                    problems.append(error)
+                    unread.append(file)
+        texts = tuple(file for file in files if file.suffix in _TEXTS)
+        return cls(tuple(modules), texts, tuple(problems), tuple(unread), beside)
+
+    def replaced(self, sources: Mapping[Path, bytes]) -> Project:
+        """The project with other bytes in some of its files."""
+        modules = [
+            _read_module(module.path, module.name, sources[module.path]) if module.path in sources else module
+            for module in self.modules
+        ]
+        return Project(tuple(modules), self.texts, self.problems, self.unread, self.around)
 
     @cached_property
     def module_of(self) -> Mapping[str, Module]:
@@ -246,6 +271,8 @@ class Project:
             SourceError: There is none, or several.
         """
         found = [each for each in self._definitions if each == name or each.endswith(f".{name}")]
+        # What stands beside the paths is meant only if nothing below them is.
+        found = [each for each in found if self._definitions[each][0][0].path not in self.around] or found
         places = [f"{each} ({module.place(node)})" for each in found for module, node in self._definitions[each]]
         if len(places) == 1:
             return self.classes[found[0]]
@@ -347,11 +374,42 @@ def _dotted_names(files: list[Path]) -> dict[Path, str]:
     return found
 
 
-def _read_module(file: Path, name: str) -> Module:
+def _around(given: list[Path], own: Mapping[Path, None], names: frozenset[str]) -> Iterator[Path]:
+    """Files of the same repository or package that are not below the paths and have one of the names."""
+    if not names:
+        return
+    pattern = re.compile(
+        "|".join(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])" for name in sorted(names)).encode()
+    )
+    known = {file.resolve() for file in own}
+    for top in dict.fromkeys(_top(path.resolve()) for path in given):
+        for file in _walk(top) if top is not None else ():
+            if file.resolve() not in known:
+                known.add(file.resolve())
+                with suppress(OSError):
+                    if pattern.search(file.read_bytes()):
+                        yield _relative(file)
+
+
+def _top(path: Path) -> Path | None:
+    """The directory of the repository or the package that a path is in."""
+    for above in (path, *path.parents):
+        if (above / ".git").exists():
+            return above
+    return next((above for above in (path, *path.parents) if (above / "pyproject.toml").exists()), None)
+
+
+def _relative(file: Path) -> Path:
+    """A file as a person here would say it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
+
+
+def _read_module(file: Path, name: str, data: bytes | None = None) -> Module:
     import tokenize
 
     try:
-        data = file.read_bytes()
+        data = file.read_bytes() if data is None else data
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         source = data.decode(encoding)
         with warnings.catch_warnings():

@@ -6,24 +6,25 @@ import ast
 import difflib
 import keyword
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ckptmigrate.codemod.attributes import AttributeScan
 from ckptmigrate.codemod.code_rules import CodeRename
 from ckptmigrate.codemod.family import Family, attributes_of, mentions
 from ckptmigrate.codemod.framework import reserved
-from ckptmigrate.codemod.project import Class, Project, dotted_name
+from ckptmigrate.codemod.project import Class, Place, Project, dotted_name
 from ckptmigrate.codemod.receivers import Receivers
 from ckptmigrate.codemod.rewrite import Edit, Rewritten, rewrite
-from ckptmigrate.codemod.sites import Change, Found, Site, site, texts_with
+from ckptmigrate.codemod.sites import Change, Found, Site, site, site_at, texts_with
 from ckptmigrate.errors import CkptMigrateError, SourceError, raise_all
 
 Progress = Callable[[int, int], None]
 """Told how many lines are done, and how many there are."""
 
 
-def _silent(_done: int, _total: int) -> None:
-    pass
+def silent(_done: int, _total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Renamed:
         edits: The edits that are proven, by file.
         sites: What is not edited, in the order of files and lines: what is unsafe, and notes.
         classes: The classes that share an attribute that is renamed.
+        alike: Where something else may be called so in a checkpoint, so that a path does not tell what is meant.
     """
 
     rename: CodeRename
@@ -43,6 +45,7 @@ class Renamed:
     edits: tuple[Change, ...]
     sites: tuple[Site, ...]
     classes: tuple[Class, ...] = ()
+    alike: Place | None = None
 
     @property
     def unsafe(self) -> tuple[Site, ...]:
@@ -50,7 +53,7 @@ class Renamed:
         return tuple(each for each in self.sites if each.is_unsafe)
 
 
-def find_rename(project: Project, wanted: CodeRename, on_progress: Progress = _silent) -> Renamed:
+def find_rename(project: Project, wanted: CodeRename, on_progress: Progress = silent) -> Renamed:
     """What a rename changes in a project; nothing is written.
 
     Raises:
@@ -74,7 +77,26 @@ def _attribute(project: Project, wanted: CodeRename, on_progress: Progress) -> R
     scan = AttributeScan(receivers, family, wanted.new)
     found = [*_scanned(project, scan.scan, on_progress), *texts_with(project, wanted.old), *_unknown_bases(family)]
     whole = CodeRename("attribute", each.name, wanted.old, wanted.new)
-    return _renamed(whole, found, tuple(family.members.values()))
+    renamed = _renamed(project, whole, found, tuple(family.members.values()))
+    return replace(renamed, alike=next(_alike(project, family, receivers, renamed), None))
+
+
+def _alike(project: Project, family: Family, receivers: Receivers, renamed: Renamed) -> Iterator[Place]:
+    """Where something else than the classes' attribute may be the label of a path."""
+    name = family.attribute
+    # Names that are computed, and keys of dicts.
+    yield from (each.place for each in renamed.unsafe if each.kind in ("computed", "loop", "literal"))
+    for module in project.modules:
+        for node in ast.walk(module.tree) if name in module.source else ():
+            match node:
+                case ast.Attribute(attr=given, value=value, ctx=ast.Store()) if given == name:
+                    if not family.owns(receivers.kinds(value, module)):
+                        yield module.place(node)
+                case ast.ClassDef() if receivers.class_at(node, module) not in family.members:
+                    if name in receivers.scopes(module).bound(node):
+                        yield module.place(node)
+                case ast.keyword(arg=given) if given == name:
+                    yield module.place(node)
 
 
 def _scanned(project: Project, scan: Callable[..., Iterable[Found]], on_progress: Progress) -> Iterator[Found]:
@@ -86,7 +108,8 @@ def _scanned(project: Project, scan: Callable[..., Iterable[Found]], on_progress
         on_progress(done, total)
 
 
-def _renamed(rename: CodeRename, found: Sequence[Found], classes: tuple[Class, ...] = ()) -> Renamed:
+def _renamed(project: Project, rename: CodeRename, found: Sequence[Found], classes: tuple[Class, ...] = ()) -> Renamed:
+    found = [_from_around(project, each) for each in found]
     edits = dict.fromkeys(each for each in found if isinstance(each, Change))
     by_file: dict[object, list[Edit]] = {}
     for each in edits:
@@ -95,6 +118,19 @@ def _renamed(rename: CodeRename, found: Sequence[Found], classes: tuple[Class, .
     sites = {(each.place.file, each.place.line, each.kind): each for each in found if isinstance(each, Site)}
     ordered = sorted(sites.values(), key=lambda each: (each.place.file, each.place.line, each.place.column))
     return Renamed(rename, files, tuple(edits), tuple(ordered), classes)
+
+
+def _from_around(project: Project, each: Found) -> Found:
+    """What stands beside the paths is told, and not edited."""
+    if isinstance(each, Change):
+        if each.path not in project.around:
+            return each
+        module = next(module for module in project.modules if module.path == each.path)
+        place = Place(str(each.path), each.edit.line, each.edit.column)
+        return site_at(place, "outside", module.line(each.edit.line))
+    if Path(each.place.file) in project.around and each.is_unsafe:
+        return site_at(each.place, "outside", each.text, why=f"outside the paths; {each.why}")
+    return each
 
 
 # What has to hold

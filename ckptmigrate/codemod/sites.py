@@ -77,6 +77,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "layer_name": ("the name of a layer, which does not follow the attribute", "rename it with --name if it shall"),
     "parameter": ("an argument of the constructor, which keeps its name", "nothing, as long as the argument stays"),
     "registered": ("the class is registered under its name", "saved configurations have the old name: register it too"),
+    "unread": ("the file cannot be parsed", "mend it, or change it by hand"),
     "star": ("everything is imported from the module", "import the class by its name"),
 }
 """Why a kind of site is not edited, and what to do."""
@@ -205,6 +206,10 @@ def comments(module: Module, name: str) -> Iterator[Site]:
             yield site_at(Place(str(module.path), line, before + column), "docs", token.line)
 
 
+_OURS = re.compile(r"^(?:rules|code):[ \[]*$|\"schema\": ?\"ckptmigrate\.", re.MULTILINE)
+"""A rule file, a plan or a receipt says what was called so once, and goes on saying it."""
+
+
 def texts_with(project: Project, name: str) -> Iterator[Site]:
     """Where configurations and notebooks have a name."""
     for path in project.texts:
@@ -212,7 +217,7 @@ def texts_with(project: Project, name: str) -> Iterator[Site]:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-        if name not in text:
+        if name not in text or _OURS.search(text):
             continue
         kind = "notebook" if path.suffix == ".ipynb" else "config"
         for number, line in enumerate(text.split("\n"), 1):
