@@ -394,6 +394,37 @@ def test_damaged_values_are_named(tmp_path, at, names):
     assert names in only(report).rows[0]
 
 
+@pytest.mark.parametrize("framework", [keras, tf_keras])
+def test_layers_that_changed_places_are_told_by_their_names_though_every_assertion_passes(tmp_path, framework):
+    def build(*names):
+        return of(sequential(framework, *(dense(framework, name) for name in names)))
+
+    path = build("a", "b", "c").save(str(tmp_path / "ckpt"))
+    build("a", "c", "b").restore(path).assert_consumed()
+    finding = only(diagnose(path, lambda: build("a", "c", "b")))
+    assert finding.kind == "list-changed"
+    assert re.match(r"says nothing of the \d values", finding.tensorflow)
+    assert diagnose(path, lambda: build("a", "b", "c")).passed
+
+
+def test_a_layer_that_was_inserted_is_one_cause_with_its_slots(tmp_path):
+    def build(length):
+        return of(sequential(keras, length), keras.optimizers.Adam())
+
+    path = build(3).save(str(tmp_path / "ckpt"))
+    assert only(diagnose(path, lambda: build(4))).kind == "list-changed"
+
+
+def test_weights_that_keras_2_saved_are_read_for_the_root(tmp_path):
+    old = sequential(tf_keras, 2)
+    old.save_weights(str(tmp_path / "weights"), save_format="tf")
+    report = diagnose(tmp_path / "weights", lambda: of(sequential(tf_keras, 2)))
+    assert [finding.kind for finding in report.findings] == ["other-root", "written-not-saved"]
+    new = sequential(tf_keras, 2)
+    exec(report.findings[0].mend[0], {"tf": tf, "model": new})  # noqa: S102
+    np.testing.assert_array_equal(new.weights[2], old.weights[2])
+
+
 # Nothing wrong
 
 HEALTHY = {

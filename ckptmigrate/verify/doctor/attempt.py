@@ -12,7 +12,7 @@ from ckptmigrate.fold import fold
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.graph.live import LiveGraph
 from ckptmigrate.matching import Matching, Step, match_graphs
-from ckptmigrate.packs import does_fit, fit_packs, read_pack
+from ckptmigrate.packs import does_fit, fit_packs, pack_names, read_pack
 from ckptmigrate.rules import Rulebook
 from ckptmigrate.spec import Key
 from ckptmigrate.verify.restoration import LADDER, Call, Restoration
@@ -77,6 +77,13 @@ class Attempt:
         except (CkptMigrateError, Problems):  # it fits by its paths, and not by shapes
             return {}
         return {step.target: step.sources for step in steps if step.status == "rule" and step.sources}
+
+    @cached_property
+    def best_pack(self) -> str | None:
+        """The shipped pack that leads to most of the target's tensors; None if none leads to a half of what is open."""
+        counted = {name: len(self.led_by(name)) for name in pack_names()}
+        best = max(counted, key=lambda name: counted[name])
+        return best if counted[best] and 2 * counted[best] >= len(self.restoration.missing) else None
 
     def words(self, taken: Taken) -> str:
         """What TensorFlow says of the tensors of one cause, or that it says nothing."""
@@ -149,8 +156,8 @@ class Open:
         return bool(self.missing or self.unused or self.misfits or self.displaced or self.doubled)
 
     def take(self, sources: Iterable[Key] = (), targets: Iterable[Key] = ()) -> Taken:
-        """Whatever is open of these tensors; it is open no more."""
-        ours, theirs = set(sources), set(targets)
+        """Whatever is open of these tensors, and of the slots of these variables; it is open no more."""
+        ours, theirs = (_with_slots(*each) for each in ((self.source, sources), (self.target, targets)))
         taken = Taken(
             tuple(key for key in self.missing if key in theirs),
             tuple(key for key in self.unused if key in ours),
@@ -171,6 +178,11 @@ class Open:
     def take_all(self) -> Taken:
         """All that is open."""
         return self.take(self.source.specs, self.target.specs)
+
+
+def _with_slots(graph: ObjectGraph, keys: Iterable[Key]) -> set[Key]:
+    given = set(keys)
+    return given | {slot for slot, (variable, _) in graph.slot_owner.items() if variable in given}
 
 
 def _find_displaced(restoration: Restoration) -> Iterator[tuple[Key, Key]]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from ckptmigrate.errors import CkptMigrateError, Problems
-from ckptmigrate.matching import match_graphs
+from ckptmigrate.matching import Matching, match_graphs
 from ckptmigrate.rules import parse_rulebook
 from ckptmigrate.spec import Key
 from ckptmigrate.verify.doctor import objects
@@ -48,6 +48,9 @@ _UNEXPLAINED = {
 }
 """What is left to say of two models that have nothing in common."""
 
+_MOVED = {"renamed-attribute", "functional-or-subclassed", "not-in-checkpoint"}
+"""What a shipped pack may know more of than matching does."""
+
 _SAVE_COUNTER = Key("save_counter/.ATTRIBUTES/VARIABLE_VALUE")
 """The target's template has it too, where a live graph has not."""
 
@@ -73,9 +76,16 @@ def find_causes(attempt: Attempt) -> tuple[Finding, ...]:
         causes = [objects.other_model(attempt, Open(attempt.restoration).take_all())]
     causes.sort(key=lambda cause: _ORDER.index(cause.kind))
     packs = tuple(dict.fromkeys(pack for cause in causes for pack in cause.packs))
+    if not packs and any(cause.kind in _MOVED for cause in causes) and _is_open(attempt.matching):
+        packs = (attempt.best_pack,) if attempt.best_pack else ()
     rules = tuple(rule for cause in causes for rule in cause.rules)
     planned = tuple(migration(attempt, packs, rules)) if any(cause.is_planned for cause in causes) else ()
     return tuple(_finding(cause, planned if cause.is_planned else ()) for cause in causes)
+
+
+def _is_open(matching: Matching) -> bool:
+    """Whether a person would be asked."""
+    return bool(matching.questions or matching.unmatched_target or matching.proposals)
 
 
 def _finding(cause: Cause, planned: tuple[str, ...]) -> Finding:

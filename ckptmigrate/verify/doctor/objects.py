@@ -10,8 +10,8 @@ from typing import Literal
 
 from ckptmigrate.dtypes import FLOATS
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching import Step
 from ckptmigrate.matching.exact import doubts_between, keys_in
-from ckptmigrate.packs import pack_names
 from ckptmigrate.spec import Key, Path, format_path
 from ckptmigrate.verify.doctor.attempt import (
     Attempt,
@@ -98,8 +98,6 @@ def find_names(attempt: Attempt, left: Open) -> Iterator[Cause]:
     """A checkpoint of names, as TensorFlow 1 wrote them, for a model of objects."""
     if attempt.source.kind != "name" or attempt.target.kind == "name" or not left:
         return
-    packs = {name: len(attempt.led_by(name)) for name in pack_names()}
-    best = max(packs, key=lambda name: packs[name])
     taken = left.take_all()
     placed = len(attempt.restoration.restored)
     yield Cause(
@@ -110,7 +108,7 @@ def find_names(attempt: Attempt, left: Open) -> Iterator[Cause]:
         attempt.words(taken),
         "it was written by TensorFlow 1, a `Saver` or an Estimator; TensorFlow restores it by the full names of "
         "variables, which are others in this model",
-        packs=(best,) if packs[best] else (),
+        packs=(attempt.best_pack,) if attempt.best_pack else (),
         is_planned=True,
     )
 
@@ -160,6 +158,7 @@ def find_other_root(attempt: Attempt, left: Open) -> Iterator[Cause]:
             is_planned=True,
         )
         return
+    call = "restore" if is_root_counter(source) else "read"
     saved, restored = ("Checkpoint(model)", f"Checkpoint({label}=model)")[:: 1 if was == "root" else -1]
     yield Cause(
         "other-root",
@@ -167,7 +166,7 @@ def find_other_root(attempt: Attempt, left: Open) -> Iterator[Cause]:
         rows,
         attempt.words(taken),
         "a keyword is an edge of the root, so that every path has one segment more or less",
-        (f"tf.train.{saved}.{attempt.call}({quoted(attempt.prefix)}).assert_consumed()  # if the rest is as it was",),
+        (f"tf.train.{saved}.{call}({quoted(attempt.prefix)}).assert_consumed()  # if the rest is as it was",),
         packs=("reroot",) if attempt.led_by("reroot") else (),
         is_planned=True,
     )
@@ -235,25 +234,29 @@ def find_changed_lists(attempt: Attempt, left: Open) -> Iterator[Cause]:
     nodes = {number for each in source.optimizers for number in (each.node, each.wrapper) if number is not None}
     lists = {child for number in nodes for child in source.nodes[number].children.values()}
     pairs = [(number, twin) for number, twin in restoration.bound.items() if number not in nodes | lists]
+    told: set[Key] = set()
     for doubt in doubts_between(source, target, pairs):
         ours, theirs = (
             keys_in(graph, number, doubt) for graph, number in ((source, doubt.source), (target, doubt.target))
         )
-        silent = {
-            into: key
+        within = set(theirs) - told - left.displaced.keys()
+        silent = [
+            into
             for into, key in restoration.restored.items()
-            if into in set(theirs) and into not in left.displaced
-        }
+            if into in within and not _is_sure(attempt.leads.get(into), key)
+        ]
         if not silent:
             continue
+        told.update(silent)
         taken = left.take(ours, theirs)
-        rows = [
-            (f"`{say_tensor(target, into)}`", " gets the value at the same index, which may be another item's")
-            for into in silent
-        ]
+        rows = []
+        for into in silent:
+            lead = attempt.leads.get(into)
+            owner = f"and is likely `{say_tensor(source, lead.sources[0])}`" if lead else "which may be another item's"
+            rows.append((f"`{say_tensor(target, into)}` gets the value at the same index, {owner}", ""))
         yield Cause(
             "list-changed",
-            f"{doubt.reason}; {count(len(silent), 'value')} may be in the wrong place, and nothing shows it",
+            f"{doubt.reason}; {count(len(silent), 'value')} may be restored into the wrong place",
             (*folded(rows), *rows_of(attempt, taken)),
             f"says nothing of the {count(len(silent), 'value')} that it put somewhere; {attempt.words(taken)}",
             "an item was inserted, removed or moved; TensorFlow goes by the index, and the shapes are equal",
@@ -261,10 +264,9 @@ def find_changed_lists(attempt: Attempt, left: Open) -> Iterator[Cause]:
         )
 
 
-def _is_led(attempt: Attempt, into: Key, key: Key) -> bool:
+def _is_sure(lead: Step | None, key: Key) -> bool:
     """Whether more than an index says that a tensor is what it is restored from."""
-    lead = attempt.leads.get(into)
-    return lead is not None and lead.sources == (key,)
+    return lead is not None and lead.status != "proposed" and lead.sources == (key,)
 
 
 def find_not_built(attempt: Attempt, left: Open) -> Iterator[Cause]:
