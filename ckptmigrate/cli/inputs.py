@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from ckptmigrate.cli.outputs import patience, stdout_to_stderr, warn
+from ckptmigrate.cli.outputs import patience, stdout_to_stderr, tell, warn
 from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, Problems
 
 if TYPE_CHECKING:
@@ -36,19 +34,35 @@ def read_graph(bundle: Bundle) -> ObjectGraph:
     return ObjectGraph.from_bundle(bundle)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The target of a plan.
+
+    Attributes:
+        bundle: Its checkpoint.
+        end: The end of the plan that it is.
+        classes: The class of each node of its graph, where it is a live model and that was asked for.
+    """
+
+    bundle: Bundle
+    end: Endpoint
+    classes: Mapping[int, str]
+
+
 @contextmanager
-def open_target(target: str, plan_out: str | None) -> Iterator[tuple[Bundle, Endpoint]]:
+def open_target(target: str, plan_out: str | None, *, with_classes: bool = False) -> Iterator[Target]:
     """The target: the bundle that is named, or the template of the model that is.
 
     A template is kept beside the plan once that is made; a plan that cannot be made leaves none behind, and does
     not take the one of an earlier plan away.
     """
+    from ckptmigrate.graph.live import LiveGraph
     from ckptmigrate.graph.template import is_factory, write_template
     from ckptmigrate.plan import Endpoint
 
     if not is_factory(target):
         with open_bundle(target) as bundle:
-            yield bundle, Endpoint.of(bundle)
+            yield Target(bundle, Endpoint.of(bundle), {})
         return
     import tempfile
 
@@ -58,14 +72,16 @@ def open_target(target: str, plan_out: str | None) -> Iterator[tuple[Bundle, End
     ) as scratch:
         with patience("building the model"), stdout_to_stderr():
             written = write_template(target, str(Path(scratch) / "template"))
+            live = LiveGraph.read(written.checkpoint) if with_classes else None
         warn(written.warnings)
         with open_bundle(written.prefix) as bundle:
             end = Endpoint.of(bundle, target)
+            classes = {} if live is None else live.classes_in(read_graph(bundle))
             if plan_out is None:
-                yield bundle, end
+                yield Target(bundle, end, classes)
                 return
             kept = str(Path(plan_out).absolute().with_suffix(".template"))
-            yield bundle, replace(end, prefix=kept)
+            yield Target(bundle, replace(end, prefix=kept), classes)
             _keep(bundle, kept)
 
 
@@ -129,8 +145,5 @@ def pack_rules(
     from ckptmigrate.packs import fit_packs
 
     fitted = fit_packs(packs, source, target, rulebook)
-    for note in fitted.notes:
-        if note not in told:
-            click.echo(note, err=True)
-    told.update(fitted.notes)
+    tell(fitted.notes, told)
     return fitted.rules

@@ -50,6 +50,14 @@ def warn(warnings: Iterable[str]) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
+def tell(notes: Iterable[str], told: set[str]) -> None:
+    """Say notes on stderr, each once."""
+    for note in notes:
+        if note not in told:
+            click.echo(note, err=True)
+            told.add(note)
+
+
 def write_file(path: str, data: bytes) -> None:
     """Write a file as a whole: a reader finds the old one or the new one."""
     place = Path(path)

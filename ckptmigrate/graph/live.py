@@ -15,7 +15,7 @@ from typing import Any
 
 from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import TemplateError
-from ckptmigrate.graph.object_graph import ObjectGraph
+from ckptmigrate.graph.object_graph import ROOT, ObjectGraph
 from ckptmigrate.spec import DType, Key, TensorSpec
 
 _OPTIMIZERS = {"BaseOptimizer", "Optimizer", "OptimizerV2", "_BaseOptimizer"}
@@ -89,6 +89,25 @@ class LiveGraph:
             raise TemplateError(
                 "the model has no variables", where, hint="Build it in the factory: call it on an input"
             )
+
+    def classes_in(self, stored: ObjectGraph) -> dict[int, str]:
+        """The class of each node of a graph that was stored of this checkpoint, with its module.
+
+        The numbers of the nodes may be others there: the counter of saves is made as it is stored.
+        """
+        classes: dict[int, str] = {}
+        stack = [(ROOT, ROOT)]
+        while stack:
+            own, theirs = stack.pop()
+            if theirs in classes:
+                continue
+            kind = type(self.objects[own])
+            classes[theirs] = f"{kind.__module__}.{kind.__qualname__}"
+            children = stored.nodes[theirs].children
+            stack.extend(
+                (child, children[label]) for label, child in self.graph.nodes[own].children.items() if label in children
+            )
+        return classes
 
     @cached_property
     def untracked(self) -> tuple[ModelVariable, ...]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.matching.anchors import Anchor, inferred_anchors, split_inferred, take_anchors
 from ckptmigrate.matching.claims import Claim, read_claims
 from ckptmigrate.matching.contents import Contents
 from ckptmigrate.matching.converted import take_converted
@@ -41,7 +42,11 @@ from ckptmigrate.spec import Key
 
 
 def match_graphs(
-    source: ObjectGraph, target: ObjectGraph, rulebook: Rulebook = (), contents: Contents | None = None
+    source: ObjectGraph,
+    target: ObjectGraph,
+    rulebook: Rulebook = (),
+    contents: Contents | None = None,
+    anchors: Iterable[Anchor] = (),
 ) -> Matching:
     """Say for every tensor of both sides where it goes or comes from, or that it is open.
 
@@ -50,6 +55,7 @@ def match_graphs(
         target: The graph of the new model's checkpoint.
         rulebook: Rules, all of which apply at once: none sees the result of another.
         contents: The checksums of the values of both, where they are known: equal ones can be proof.
+        anchors: What the source code shows to be each other. It holds where it fits and no rule says otherwise.
 
     Returns:
         Steps by rules and by what is exact, questions where positions are doubtful, and the rest.
@@ -58,7 +64,8 @@ def match_graphs(
         RuleError: A rule matches nothing, or contradicts another or the shapes; `Problems` if several do.
     """
     draft = Draft(source, target)
-    claims = read_claims(source, target, rulebook)
+    stated, inferred = split_inferred(rulebook)
+    claims = read_claims(source, target, stated)
     draft.objects.update(claims.objects)
     draft.source_reasons.update(claims.reasons)
     for claim in claims.claims:
@@ -70,6 +77,7 @@ def match_graphs(
             take_pieces(draft, source.pieces(s), target.pieces(t), Grounds("rule", evidence))
     if contents is not None:
         take_contents(draft, contents)
+    notes = take_anchors(draft, (*inferred_anchors(source, target, inferred), *anchors))
     if source.kind == target.kind:
         exact = _take_exact(draft)
         _take_aligned(draft, exact)
@@ -84,7 +92,7 @@ def match_graphs(
     _take_unowned(draft)
     take_slots(draft)
     _start_save_counter(draft)
-    return _result(draft)
+    return _result(draft, notes)
 
 
 def _take_claim(draft: Draft, claim: Claim) -> None:
@@ -268,7 +276,7 @@ def _ask_about(draft: Draft, exact: ExactPairs) -> None:
         )
 
 
-def _result(draft: Draft) -> Matching:
+def _result(draft: Draft, notes: tuple[str, ...]) -> Matching:
     questions = finished_questions(draft)
     asked_targets = {key for question in questions for key in question.targets}
     asked_sources = {key for question in questions for key in question.sources}
@@ -287,6 +295,7 @@ def _result(draft: Draft) -> Matching:
         ),
         dropped=tuple(draft.dropped[key] for key in draft.source.specs if key in draft.dropped),
         proposals=proposals(draft),
+        notes=notes,
     )
 
 

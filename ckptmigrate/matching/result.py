@@ -151,6 +151,7 @@ class Matching:
         unmatched_target: What nothing leads to.
         dropped: Whose values go nowhere, because somebody or something says so.
         proposals: The targets of steps that are proposed, in groups that were found together.
+        notes: What was inferred and does not hold, in words.
     """
 
     steps: tuple[Step, ...]
@@ -159,3 +160,4 @@ class Matching:
     unmatched_target: tuple[Unmatched, ...]
     dropped: tuple[Drop, ...]
     proposals: tuple[tuple[Key, ...], ...] = ()
+    notes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -111,6 +111,9 @@ _RULE_ARGUMENTS: dict[str, tuple[str, ...]] = {
 _FOLDED = ("kernel", "bias", "gamma", "beta", "mean", "variance")
 """What there is of a layer and the batch normalization after it; only the first two come out of a fold."""
 
+_PARTS = ("rules", "inferred", "code")
+"""What a rule file has: what is stated, what was inferred and holds where it fits, and renames of source code."""
+
 _SPLITS = ("split", "unstack")
 """One source to several targets: each target is a part of its own."""
 
@@ -130,14 +133,20 @@ class _Reader(Reader):
             return []
         for key, (key_node, _) in fields.items():
             # What was renamed in the source stands beside the rules; `codemod apply` reads it.
-            if key not in ("rules", "code"):
-                self.complain(key_node, "unknown word", expected="`rules` or `code`", got=f"`{key}`")
-        if "rules" not in fields and "code" in fields:
-            return []
-        if "rules" not in fields:
+            if key not in _PARTS:
+                self.complain(key_node, "unknown word", expected="`rules`, `inferred` or `code`", got=f"`{key}`")
+        if not fields.keys() & {*_PARTS}:
             self.complain(document, "no rules", expected="the key `rules`")
-            return []
-        return self.rules(fields["rules"][1])
+        stated = self.rules(fields["rules"][1]) if "rules" in fields else []
+        return [*stated, *(self.inferred(fields["inferred"][1]) if "inferred" in fields else ())]
+
+    def inferred(self, node: Any) -> Iterator[Rule]:
+        """Rules that hold where they fit; they only rename, for nobody has said that values change."""
+        for item in self.sequence(node, "a list of renames"):
+            rules = self.rule(item)
+            if any(rule.kind != "map" or rule.operations for rule in rules):
+                self.complain(item, "an inferred rule that is no rename", expected="`rename: {from: a, to: b}`")
+            yield from (replace(rule, inferred=True) for rule in rules)
 
     def rules(self, node: Any) -> list[Rule]:
         return [rule for item in self.sequence(node, "a list of rules") for rule in self.rule(item)]

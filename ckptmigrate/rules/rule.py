@@ -23,6 +23,7 @@ class Rule:
         operations: What happens to the values on the way, in order; empty for a rename.
         why: The reason that a person gave.
         where: File, line and column, for messages.
+        inferred: Nobody states it, something shows it: it holds where it fits, and gives way to what is stated.
     """
 
     kind: Kind
@@ -31,6 +32,7 @@ class Rule:
     operations: tuple[ops.Op, ...] = ()
     why: str = ""
     where: str = ""
+    inferred: bool = False
 
     def describe(self) -> str:
         """The rule in words, e.g. ``model/w1 -> model/dense/kernel, transpose [1, 0]``."""
