@@ -100,7 +100,7 @@ class Body:
         for statement in body:
             self.statement(statement)
 
-    def statement(self, node: ast.stmt) -> None:  # noqa: C901, PLR0912  # one case each
+    def statement(self, node: ast.stmt) -> None:
         match node:
             case ast.Assign(targets, value):
                 made = self.value(value)
@@ -254,7 +254,7 @@ class Body:
 
     # Values.
 
-    def value(self, node: ast.expr) -> object:  # noqa: C901, PLR0912  # one case each
+    def value(self, node: ast.expr) -> object:
         """What an expression makes: a `Made`, a `Tensor`, a constant, a row of values; None for anything else."""
         match node:
             case ast.Constant(str() | int() as constant):
