@@ -17,7 +17,7 @@ from ckptmigrate.codemod.fixes import Fix, Way, by_hand, prove_restore, use_save
 from ckptmigrate.codemod.lint_rules import LINT_RULES, LintRule, Severity
 from ckptmigrate.codemod.project import Module, Place, Project
 from ckptmigrate.codemod.proven import Source, Values
-from ckptmigrate.codemod.restores import STRONG, WEAK, Restore, argument, find_restores
+from ckptmigrate.codemod.restores import STRONG, WEAK, Restore, argument, find_latest, find_restores
 from ckptmigrate.codemod.stored_names import find_stored_names, renamed
 from ckptmigrate.rules import Rule
 
@@ -183,59 +183,33 @@ class _File:
                 prove_restore(self.text, restore, self.way, may_be_none=False),
             )
             return
-        origin, is_looked_at = self.latest(restore)
-        fix = prove_restore(self.text, restore, self.way, may_be_none=origin is not None and is_looked_at != "before")
+        latest = find_latest(self.values, self.source, restore)
+        fix = prove_restore(self.text, restore, self.way, may_be_none=latest is not None and not latest.is_excluded)
         if restore.status == "partial":
             silenced = next(each for each in restore.telling if _method(each) == "expect_partial")
-            message = f"{said}: `expect_partial` silences the only warning, and nothing asks what was restored"
+            message = f"{said}: `expect_partial` silences the only warning, and {self.asked(restore)}"
             yield self.found(lint_rules.EXPECT_PARTIAL, silenced, message, fix)
+        elif restore.method == "load_weights":
+            yield self.found(lint_rules.WEAK, restore.call, f"{said} of a checkpoint: {self.asked(restore)}")
+            return
         else:
-            proven = restore.kind is not None or bool(restore.telling)
             message = f"{said}: nothing asks its status, so a half restore goes unnoticed"
-            if proven:
+            if restore.kind is not None or restore.telling:
                 yield self.found(lint_rules.UNCHECKED, restore.call, message, fix)
             else:
                 message += f", if `{_shortened(self.text.of(restore.receiver))}` is a tf.train.Checkpoint"
                 yield self.found(lint_rules.UNCHECKED, restore.call, message, fix, "info")
-        if origin is not None and not is_looked_at:
-            message = f"{said}: `{_shortened(origin)}` is None where there is no checkpoint, and restores nothing then"
+        if latest is not None and not latest.is_looked_at and restore.method != "load_weights":
+            origin = _shortened(self.text.of(latest.origin))
+            message = f"{said}: `{origin}` is None where there is no checkpoint, and restores nothing then"
             yield self.found(lint_rules.MAYBE_NONE, restore.call, message, by_hand("decide what happens then"))
 
-    def latest(self, restore: Restore) -> tuple[str | None, str]:
-        """Whether a path may be None: where it is from, and whether it is looked at (``before``, ``somewhere``, no)."""
-        path = restore.path
-        if path is None or restore.method == "load_weights":
-            return None, ""
-        origin: ast.expr | None = path
-        if isinstance(path, ast.Name):
-            scope = self.source.scope(path).lookup(path.id)
-            bindings = scope.bindings[path.id] if scope is not None else []
-            origin = bindings[0].value if len(bindings) == 1 else None
-        if origin is None or not self.is_latest(origin):
-            return None, ""
-        written = {ast.dump(each) for each in (path, origin)}
-        scope_node = self.source.scope(path).node
-        looks = [
-            each
-            for each in ast.walk(scope_node)
-            if isinstance(each, ast.If | ast.IfExp | ast.While | ast.Assert)
-            and any(_as_load(part) in written for part in ast.walk(each.test))
-        ]
-        above = set(self.source.ancestors(restore.call))
-        for each in looks:
-            if each in above or isinstance(each, ast.Assert):
-                return self.text.of(origin), "before"
-            if isinstance(each, ast.If) and each.lineno < restore.call.lineno and _leaves(each.body):
-                return self.text.of(origin), "before"
-        return self.text.of(origin), "somewhere" if looks else ""
-
-    def is_latest(self, node: ast.expr) -> bool:
-        match node:
-            case ast.Call(func=function):
-                return self.values.tensorflow(self.source, function) == "latest_checkpoint"
-            case ast.Attribute(value=value, attr="latest_checkpoint"):
-                return self.values.type_of(self.source, value) in (None, "CheckpointManager")
-        return False
+    @staticmethod
+    def asked(restore: Restore) -> str:
+        """What asks about a restore without our help."""
+        if restore.method == "load_weights":
+            return "Keras asks only whether one variable was restored"
+        return "nothing asks what was restored"
 
     def silenced_elsewhere(self) -> Iterator[Finding]:
         """CM002, CM003 where the restore itself is not seen: a status that was passed on."""
@@ -357,15 +331,6 @@ def _method(call: ast.Call) -> str:
 
 def _is_true(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is True
-
-
-def _as_load(node: ast.AST) -> str:
-    return ast.dump(node) if isinstance(node, ast.expr) else ""
-
-
-def _leaves(body: list[ast.stmt]) -> bool:
-    """Whether a block ends by leaving what it is in."""
-    return isinstance(body[-1], ast.Return | ast.Raise | ast.Continue | ast.Break)
 
 
 def _shortened(text: str, length: int = 60) -> str:

@@ -59,6 +59,9 @@ or none of it: what has no place in the checkpoint keeps its initial value. Ask 
 `ckptmigrate.restore(checkpoint, path)`, which compares every variable with the checkpoint.
 `CheckpointManager.restore_or_initialize` asks nothing and returns no status.
 
+`ckptmigrate.restore` looks at once: what it restores into has to be built, optimizers too. What TensorFlow would
+restore later, as it is made, is a problem that it names.
+
 Where only the name of a variable says that it is a checkpoint, it is told as info, and not edited.
 A status that is returned, stored or passed on is somebody else's to ask.""",
     good=(
@@ -185,7 +188,10 @@ WEAK = LintRule(
 `assert_nontrivial_match()` passes if a single variable was restored. `assert_existing_objects_matched()` is silent
 about layers that are not built yet, about what of the checkpoint was not used, and about variables that no checkpoint
 of this model would hold, such as those of layers in a plain list in Keras 3. `ckptmigrate.restore(checkpoint, path,
-expect_partial=True)` compares every variable of the model with the checkpoint.""",
+expect_partial=True)` compares every variable of the model with the checkpoint.
+
+Keras 2's `load_weights` of a checkpoint asks for `assert_nontrivial_match()` and returns the status; Keras 3's loads no
+checkpoints.""",
     good=(
         """\
 checkpoint = tf.train.Checkpoint(model=model)
@@ -206,6 +212,11 @@ checkpoint.restore("ckpts/run-12").assert_existing_objects_matched()
 checkpoint = tf.train.Checkpoint(model=model)
 status = checkpoint.restore("ckpts/run-12")
 status.assert_nontrivial_match()
+"""
+        ),
+        Bad(
+            """\
+model.load_weights(tf.train.latest_checkpoint("ckpts"))
 """
         ),
     ),

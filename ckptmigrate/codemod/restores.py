@@ -86,25 +86,93 @@ def find_restores(values: Values, source: Source) -> Iterator[Restore]:
             asked = {each.func.attr for each in telling if isinstance(each.func, ast.Attribute)}
             type_name = values.type_of(source, receiver)
             kind = values.checkpoint_kind(type_name, method) if method != "load_weights" else None
-            if kind is None and not asked & _OF_STATUS:
-                if type_name is not None or method == "load_weights" or not has_framework or not _is_likely(call):
-                    continue
-                # What is no checkpoint may return a value; that is what it is called for.
-                if name is not None:
-                    continue
-            yield Restore(call, method, receiver, kind, outer, _status(asked, escapes=escapes), telling, name)
+            found = Restore(call, method, receiver, kind, outer, _status(asked, escapes=escapes), telling, name)
+            if kind is not None or asked & _OF_STATUS:
+                yield found
+            elif method == "load_weights":
+                # It returns a status for a checkpoint, and nothing for other files.
+                if find_latest(values, source, found) is not None:
+                    yield found
+            # What is no checkpoint may return a value; that is what it is called for.
+            elif type_name is None and name is None and has_framework and _is_likely(values, source, call):
+                yield found
         elif method == "restore_or_initialize" and not call.args:
             kind = values.type_of(source, receiver)
             if kind == "CheckpointManager":
                 yield Restore(call, method, receiver, kind, call, "unchecked", ())
 
 
-def _is_likely(call: ast.Call) -> bool:
-    """Whether a receiver's name says that it is a checkpoint, and the arguments are those of its ``restore``."""
+def _is_likely(values: Values, source: Source, call: ast.Call) -> bool:
+    """Whether the name of a receiver or the argument says that it is a checkpoint."""
     assert isinstance(call.func, ast.Attribute)  # noqa: S101 # as its caller has seen
-    last = (dotted_name(call.func.value) or "").rpartition(".")[2]
     # `saver.restore(session, path)` has two.
-    return bool(_SAYS_CHECKPOINT.search(last)) and len(call.args) + len(call.keywords) == 1
+    if len(call.args) + len(call.keywords) != 1:
+        return False
+    last = (dotted_name(call.func.value) or "").rpartition(".")[2]
+    path = argument(call, "save_path")
+    return bool(_SAYS_CHECKPOINT.search(last)) or (path is not None and _is_latest(values, source, path))
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """That a path is None where there is no checkpoint.
+
+    Attributes:
+        origin: Where it is from.
+        is_looked_at: Whether anything in the function looks whether it is None.
+        is_excluded: Whether it is not None wherever the restore runs.
+    """
+
+    origin: ast.expr
+    is_looked_at: bool
+    is_excluded: bool
+
+
+def find_latest(values: Values, source: Source, restore: Restore) -> Latest | None:
+    """Whether a restore's path is a latest checkpoint, which may be None."""
+    path = restore.path
+    if path is None:
+        return None
+    scope = source.scope(path)
+    origin, since = path, 0
+    if isinstance(path, ast.Name):
+        bound = scope.lookup(path.id)
+        given = [each.value for each in bound.bindings[path.id] if each.value is not None] if bound is not None else []
+        # What it is bound to last before it is used; in a loop that may be what is below.
+        before = [each for each in given if each.lineno <= path.lineno]
+        origin = max(before or given, key=lambda each: each.lineno, default=path)
+        since = origin.lineno if bound is scope else 0
+    if not _is_latest(values, source, origin):
+        return None
+    written = {ast.dump(path), ast.dump(origin)}
+    looks = [
+        each
+        for each in ast.walk(scope.node)
+        if isinstance(each, ast.If | ast.IfExp | ast.While | ast.Assert)
+        and each.lineno >= since
+        and any(isinstance(part, ast.expr) and ast.dump(part) in written for part in ast.walk(each.test))
+    ]
+    above = set(source.ancestors(restore.call))
+    is_excluded = any(
+        each in above or (each.lineno < path.lineno and (isinstance(each, ast.Assert) or _leaves(each)))
+        for each in looks
+    )
+    return Latest(origin, bool(looks), is_excluded)
+
+
+def _is_latest(values: Values, source: Source, node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=function):
+            return values.tensorflow(source, function) == "latest_checkpoint"
+        case ast.Attribute(value=value, attr="latest_checkpoint"):
+            return values.type_of(source, value) in (None, "CheckpointManager")
+    return False
+
+
+def _leaves(node: ast.AST) -> bool:
+    """Whether a condition ends by leaving what it is in."""
+    leaving = ast.Return | ast.Raise | ast.Continue | ast.Break
+    return isinstance(node, ast.If) and isinstance(node.body[-1], leaving)
 
 
 def _status(asked: set[str], *, escapes: bool) -> Status:

@@ -10,7 +10,7 @@ from typing import Literal
 from ckptmigrate.codemod.proven import CHECKPOINTS, Source, Values, tensorflow_name
 from ckptmigrate.codemod.restores import argument
 from ckptmigrate.rules import Rule
-from ckptmigrate.spec import Path, Pattern, Segment, escape_segment, unescape_segment
+from ckptmigrate.spec import OBJECT_GRAPH_KEY, Path, Pattern, Segment, escape_segment, unescape_segment
 
 _MAPS = frozenset({"init_from_checkpoint", "assign_from_checkpoint"})
 _READS_ONE = frozenset({"load_variable"})
@@ -21,6 +21,8 @@ _ATTRIBUTES = "/.ATTRIBUTES/"
 
 Source: ``OBJECT_ATTRIBUTES_NAME`` in tensorflow/python/trackable/trackable_utils.py.
 """
+
+_NOT_NAMES = frozenset({"", OBJECT_GRAPH_KEY})
 
 _BELOW = "\0"
 """Stands for whatever is below a scope."""
@@ -79,13 +81,11 @@ def _keys(source: Source, mapping: ast.expr | None) -> Iterator[ast.expr]:
             yield from (key for key in keys if key is not None)
         case ast.DictComp(key=key):
             yield key
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=_):
-            return
 
 
 def _literal(node: ast.expr | None, where: Literal["map", "read"]) -> Iterator[StoredName]:
-    # `"/"` is the whole checkpoint.
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.strip("/"):
+    # `"/"` is the whole checkpoint, and its graph has the same name in all.
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.strip("/") not in _NOT_NAMES:
         yield StoredName(node, node.value, where, is_scope=where == "map" and node.value.endswith("/"))
 
 

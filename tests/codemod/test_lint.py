@@ -202,6 +202,11 @@ NONE_OR_NOT = {
     "looked at before": ("p = tf.train.latest_checkpoint('d')\nif p is None:\n    raise OSError\nx.restore(p)", False),
     "asserted": ("p = tf.train.latest_checkpoint('d')\nassert p\nx.restore(p)", False),
     "under a condition": ("if k.latest_checkpoint:\n    x.restore(k.latest_checkpoint)", False),
+    "looked at before it is another": (
+        "p = k.latest_checkpoint\nif p:\n    use(p)\np = tf.train.latest_checkpoint('d')\nx.restore(p)",
+        True,
+    ),
+    "another by then": ("p = k.latest_checkpoint\np = 'd/run-1'\nx.restore(p)", False),
     "told after": ("x.restore(k.latest_checkpoint)\nif k.latest_checkpoint:\n    print('restored')", False),
     "asked": ("x.restore(k.latest_checkpoint).assert_consumed()", False),
 }
@@ -210,6 +215,11 @@ NONE_OR_NOT = {
 @pytest.mark.parametrize(("source", "may_be_none"), NONE_OR_NOT.values(), ids=NONE_OR_NOT)
 def test_a_latest_checkpoint_that_nobody_looks_at_is_told(tmp_path, source, may_be_none):
     assert bool(linted(tmp_path, f"{CHECKPOINT}{LATEST}{source}\n", "CM008")) == may_be_none
+
+
+def test_a_latest_checkpoint_says_that_a_receiver_is_likely_a_checkpoint(tmp_path):
+    found = linted(tmp_path, f"{TF}def f(state):\n    state.restore(tf.train.latest_checkpoint('d'))\n")
+    assert [(each.rule.id, each.severity) for each in found] == [("CM001", "info"), ("CM008", "warning")]
 
 
 @pytest.mark.parametrize("way", ["restore", "assert"])
