@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ckptmigrate.codemod.checkpoints import CHECKPOINTS, Source
 from ckptmigrate.codemod.edits import Edit, Text, import_ckptmigrate
-from ckptmigrate.codemod.proven import CHECKPOINTS, Source
 from ckptmigrate.codemod.restores import Restore
 
 Way = Literal["restore", "assert"]
@@ -126,25 +126,21 @@ def use_saved_path(source: Source, text: Text, saved: ast.Call, path: ast.expr) 
         path: The argument of ``restore``.
     """
     statement = source.statement(saved)
-    scope = source.scope(saved)
-    siblings = source.parents[statement]
-    if (
-        scope is not source.scope(path)
-        or siblings not in source.ancestors(path)
-        or not _same_block(source, statement, path)
-    ):
+    function = source.function(saved)
+    if function is not source.function(path) or not _same_block(source, statement, path):
         return by_hand("`save` may not have run before it")
     start, end = text.start(path), text.end(path)
     match statement:
         case ast.Expr(value=value) if value is saved:
-            taken = {node.id for node in ast.walk(scope.node) if isinstance(node, ast.Name)}
+            taken = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
             name = next((each for each in ("save_path", "saved_path", "saved_checkpoint") if each not in taken), None)
-            if name is None or name in scope.outer:
+            if name is None:
                 return by_hand("no name is free for the path")
             at = text.start(statement)
             return Fix((Edit(at, at, f"{name} = "), Edit(start, end, name)), "restores the path that `save` returns")
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is saved:
-            if len(scope.bindings.get(name, ())) == 1:
+        case ast.Assign(targets=[ast.Name(id=name) as target], value=value) if value is saved:
+            stores = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name]
+            if all(node is target or isinstance(node.ctx, ast.Load) for node in stores):
                 return Fix((Edit(start, end, name),), "restores the path that `save` returns")
     return by_hand("what `save` returns is not kept where it can be used")
 

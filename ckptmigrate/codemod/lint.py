@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptmigrate.codemod import lint_rules
+from ckptmigrate.codemod.checkpoints import CHECKPOINTS, Source
 from ckptmigrate.codemod.edits import Edit, Edited, Text, edit_module
 from ckptmigrate.codemod.fixes import Fix, Way, by_hand, prove_restore, use_saved_path
 from ckptmigrate.codemod.lint_rules import LINT_RULES, LintRule, Severity
-from ckptmigrate.codemod.project import Module, Place, Project
-from ckptmigrate.codemod.proven import Source, Values
+from ckptmigrate.codemod.project import Place, Project
+from ckptmigrate.codemod.receivers import Receivers
 from ckptmigrate.codemod.restores import STRONG, WEAK, Restore, argument, find_latest, find_restores
 from ckptmigrate.codemod.stored_names import find_stored_names, renamed
 from ckptmigrate.rules import Rule
@@ -100,14 +101,14 @@ def lint(
     """
     if ids is None:
         ids = {each.id for each in LINT_RULES.values() if rules or not each.is_asked_for}
-    values = Values(project)
+    receivers = Receivers(project)
     found: list[Finding] = []
     suppressed: list[Finding] = []
     texts: dict[str, Text] = {}
     done, total = 0, sum(len(module.source) for module in project.modules)
     for module in project.modules:
         if _WORDS.search(module.source):
-            file = _File(values, module, rules, way)
+            file = _File(Source(module, receivers), rules, way)
             for finding in sorted(file.findings(), key=lambda each: (each.place.line, each.place.column, each.rule.id)):
                 if finding.rule.id in ids:
                     texts[finding.place.file] = file.text
@@ -120,14 +121,12 @@ def lint(
 class _File:
     """The findings in one module."""
 
-    def __init__(self, values: Values, module: Module, rules: Sequence[Rule], way: Way) -> None:
-        self.values = values
-        self.module = module
-        self.source: Source = values.source(module)
-        self.text = Text(module)
+    def __init__(self, source: Source, rules: Sequence[Rule], way: Way) -> None:
+        self.source = source
+        self.text = Text(source.module)
         self.rules = rules
         self.way = way
-        self.restores = list(find_restores(values, self.source))
+        self.restores = list(find_restores(source))
 
     def findings(self) -> Iterator[Finding]:
         for restore in self.restores:
@@ -155,7 +154,7 @@ class _File:
         fix: Fix | None = None,
         severity: Severity | None = None,
     ) -> Finding:
-        file = str(self.module.path)
+        file = str(self.source.module.path)
         start, end = (Place(file, *self.text.position(at)) for at in (self.text.start(node), self.text.end(node)))
         return Finding(rule, severity or rule.severity, message, start, end, fix or by_hand(""))
 
@@ -183,7 +182,7 @@ class _File:
                 prove_restore(self.text, restore, self.way, may_be_none=False),
             )
             return
-        latest = find_latest(self.values, self.source, restore)
+        latest = find_latest(self.source, restore)
         fix = prove_restore(self.text, restore, self.way, may_be_none=latest is not None and not latest.is_excluded)
         if restore.status == "partial":
             silenced = next(each for each in restore.telling if _method(each) == "expect_partial")
@@ -218,7 +217,7 @@ class _File:
             if call in told or _method(call) != "expect_partial" or call.args or call.keywords:
                 continue
             assert isinstance(call.func, ast.Attribute)  # noqa: S101 # it has a method's name
-            scope = self.source.scope(call).node
+            scope = self.source.function(call)
             status = ast.dump(call.func.value)
             others = {
                 _method(each)
@@ -251,7 +250,7 @@ class _File:
 
     def stored_names(self) -> Iterator[Finding]:
         """CM005, CM006."""
-        for name in find_stored_names(self.values, self.source):
+        for name in find_stored_names(self.source):
             rule = lint_rules.KEYWORDS if name.where == "keyword" else lint_rules.STORED_NAMES
             if not self.rules:
                 what = "all names below it begin with it" if name.is_scope else "a name"
@@ -267,62 +266,45 @@ class _File:
 
     def saved_prefixes(self) -> Iterator[Finding]:
         """CM007."""
-        saves: list[tuple[ast.AST, str, ast.Call]] = []
-        written: set[tuple[ast.AST, str]] = set()
+        saves: list[tuple[ast.expr, ast.Call]] = []
+        written: list[ast.expr] = []
         for call in self.source.calls:
-            method = _method(call)
-            if method not in ("save", "write") or not self.is_checkpoint(call, method):
-                continue
             path = argument(call, "file_prefix")
-            if path is None:
-                continue
-            key = (self.source.scope(call).node, ast.dump(path))
-            if method == "write":
-                written.add(key)
-            elif self.stays(path):
-                saves.append((*key, call))
+            if _method(call) in ("save", "write") and path is not None and self.is_checkpoint(call):
+                if _method(call) == "write":
+                    written.append(path)
+                else:
+                    saves.append((path, call))
         for restore in self.restores:
             path = restore.path
-            if path is None or restore.method == "load_weights":
+            if path is None or restore.kind is None or any(self.is_same(path, each) for each in written):
                 continue
-            scope, dumped = self.source.scope(restore.call).node, ast.dump(path)
-            if (scope, dumped) in written:
-                continue
-            before = [
-                call
-                for where, prefix, call in saves
-                if where is scope and prefix == dumped and call.lineno < restore.call.lineno
-            ]
-            if before and (restore.kind is not None or restore.telling):
-                saved = before[-1]
+            before = [call for each, call in saves if call.lineno < path.lineno and self.is_same(path, each)]
+            if before:
                 said = _shortened(self.text.of(path))
                 message = f"`save` has written `{said}` with a number; there is no checkpoint at `{said}` itself"
-                fix = use_saved_path(self.source, self.text, saved, path)
+                fix = use_saved_path(self.source, self.text, before[-1], path)
                 yield self.found(lint_rules.SAVED_PREFIX, restore.call, message, fix)
 
-    def is_checkpoint(self, call: ast.Call, method: str) -> bool:
+    def is_checkpoint(self, call: ast.Call) -> bool:
+        """Whether a call is of a checkpoint's own method."""
         assert isinstance(call.func, ast.Attribute)  # noqa: S101 # it has a method's name
-        type_name = self.values.type_of(self.source, call.func.value)
-        return self.values.checkpoint_kind(type_name, method) is not None
+        return self.source.type_of(call.func.value, call.func.attr) in CHECKPOINTS
 
-    def stays(self, path: ast.expr) -> bool:
-        """Whether an expression is the same wherever it stands in a function."""
-        match path:
-            case ast.Constant():
-                return True
-            case ast.Name(id=name):
-                scope = self.source.scope(path).lookup(name)
-                return scope is not None and len(scope.bindings[name]) == 1
-            case ast.Attribute(value=ast.Name(id="self")):
-                return True
-            case ast.Call(func=function, args=args, keywords=[]):
-                # os.path.join of what stays
-                return _method(path) == "join" and isinstance(function, ast.Attribute) and all(map(self.stays, args))
-            case ast.BinOp(left=left, right=right):
-                return self.stays(left) and self.stays(right)
-            case ast.JoinedStr(values=values):
-                return all(self.stays(each.value if isinstance(each, ast.FormattedValue) else each) for each in values)
-        return False
+    def is_same(self, path: ast.expr, other: ast.expr) -> bool:
+        """Whether two expressions of one function have the same value."""
+        if self.source.function(path) is not self.source.function(other) or ast.dump(path) != ast.dump(other):
+            return False
+        for one, two in zip(ast.walk(path), ast.walk(other), strict=True):
+            match one, two:
+                case ast.Name(), ast.Name():
+                    if self.source.bindings(one) != self.source.bindings(two):
+                        return False
+                case ast.Call(func=ast.Attribute(attr="join" | "format")), _:
+                    pass
+                case ast.Call(), _:  # it may give another value each time
+                    return False
+        return True
 
 
 def _method(call: ast.Call) -> str:

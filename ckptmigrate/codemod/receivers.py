@@ -57,6 +57,18 @@ _OTHER_CALLS = frozenset(
 )  # fmt: skip
 """What returns no object of a class."""
 
+_OUTSIDE_RESULTS: Mapping[str, str] = {
+    f"tensorflow.{api}train.load_checkpoint": "tensorflow.train.CheckpointReader"
+    for api in ("", "compat.v1.", "compat.v2.")
+}
+"""What functions of TensorFlow's return."""
+
+_OUTSIDE_ATTRIBUTES: Mapping[tuple[str, str], str] = {
+    (f"tensorflow.{api}train.CheckpointManager", "checkpoint"): "tensorflow.train.Checkpoint"
+    for api in ("", "compat.v1.", "compat.v2.")
+}
+"""What attributes of TensorFlow's objects are."""
+
 _ADDING: Mapping[str, int] = {"append": 0, "add": 0, "appendleft": 0, "insert": 1, "setdefault": 1}
 """Methods that put a value into a collection, and which argument it is."""
 
@@ -332,6 +344,8 @@ class Receivers:
                 return self._of_module(self.project.module_of[name], attribute)
             case Imported(name=name):
                 return frozenset({Imported(f"{name}.{attribute}")})
+            case Outside(name=name) if (name, attribute) in _OUTSIDE_ATTRIBUTES:
+                return frozenset({Outside(_OUTSIDE_ATTRIBUTES[name, attribute], is_exact=False)})
             case Plain.NONE:
                 return frozenset()
             case Plain.MOCK:
@@ -602,6 +616,8 @@ class Receivers:
             return self.annotation(node.args[0], module, node.args[0])
         if name in _OTHER_CALLS:
             return OTHER
+        if name in _OUTSIDE_RESULTS:
+            return frozenset({Outside(_OUTSIDE_RESULTS[name], is_exact=False)})
         # A class, by how classes are written; what a function returns is not known.
         bare = last.lstrip("_")
         if bare[:1].isupper() and not bare.isupper():

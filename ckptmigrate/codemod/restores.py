@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ckptmigrate.codemod.checkpoints import CHECKPOINTS, Source
 from ckptmigrate.codemod.project import dotted_name
-from ckptmigrate.codemod.proven import Scope, Source, Values
 
 STRONG = frozenset({"assert_consumed"})
 WEAK = frozenset({"assert_existing_objects_matched", "assert_nontrivial_match"})
@@ -74,7 +74,7 @@ def argument(call: ast.Call, keyword: str, position: int = 0) -> ast.expr | None
     return call.args[position]
 
 
-def find_restores(values: Values, source: Source) -> Iterator[Restore]:
+def find_restores(source: Source) -> Iterator[Restore]:
     """The calls of a module that restore a checkpoint, with proof or by their receiver's name."""
     has_framework = any(each.startswith(_FRAMEWORKS) for each in source.module.imports.values())
     for call in source.calls:
@@ -84,25 +84,25 @@ def find_restores(values: Values, source: Source) -> Iterator[Restore]:
         if method in ("restore", "read", "load_weights"):
             outer, telling, name, escapes = _follow(source, call)
             asked = {each.func.attr for each in telling if isinstance(each.func, ast.Attribute)}
-            type_name = values.type_of(source, receiver)
-            kind = values.checkpoint_kind(type_name, method) if method != "load_weights" else None
+            type_name = source.type_of(receiver, method)
+            kind = type_name if type_name in CHECKPOINTS else None
             found = Restore(call, method, receiver, kind, outer, _status(asked, escapes=escapes), telling, name)
             if kind is not None or asked & _OF_STATUS:
                 yield found
             elif method == "load_weights":
                 # It returns a status for a checkpoint, and nothing for other files.
-                if find_latest(values, source, found) is not None:
+                if find_latest(source, found) is not None:
                     yield found
             # What is no checkpoint may return a value; that is what it is called for.
-            elif type_name is None and name is None and has_framework and _is_likely(values, source, call):
+            elif type_name is None and name is None and has_framework and _is_likely(source, call):
                 yield found
         elif method == "restore_or_initialize" and not call.args:
-            kind = values.type_of(source, receiver)
+            kind = source.type_of(receiver)
             if kind == "CheckpointManager":
                 yield Restore(call, method, receiver, kind, call, "unchecked", ())
 
 
-def _is_likely(values: Values, source: Source, call: ast.Call) -> bool:
+def _is_likely(source: Source, call: ast.Call) -> bool:
     """Whether the name of a receiver or the argument says that it is a checkpoint."""
     assert isinstance(call.func, ast.Attribute)  # noqa: S101 # as its caller has seen
     # `saver.restore(session, path)` has two.
@@ -110,7 +110,7 @@ def _is_likely(values: Values, source: Source, call: ast.Call) -> bool:
         return False
     last = (dotted_name(call.func.value) or "").rpartition(".")[2]
     path = argument(call, "save_path")
-    return bool(_SAYS_CHECKPOINT.search(last)) or (path is not None and _is_latest(values, source, path))
+    return bool(_SAYS_CHECKPOINT.search(last)) or (path is not None and _is_latest(source, path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +128,25 @@ class Latest:
     is_excluded: bool
 
 
-def find_latest(values: Values, source: Source, restore: Restore) -> Latest | None:
+def find_latest(source: Source, restore: Restore) -> Latest | None:
     """Whether a restore's path is a latest checkpoint, which may be None."""
     path = restore.path
     if path is None:
         return None
-    scope = source.scope(path)
+    function = source.function(path)
     origin, since = path, 0
     if isinstance(path, ast.Name):
-        bound = scope.lookup(path.id)
-        given = [each.value for each in bound.bindings[path.id] if each.value is not None] if bound is not None else []
+        given = [each.node for each in source.bindings(path) if isinstance(each.node, ast.expr)]
         # What it is bound to last before it is used; in a loop that may be what is below.
         before = [each for each in given if each.lineno <= path.lineno]
         origin = max(before or given, key=lambda each: each.lineno, default=path)
-        since = origin.lineno if bound is scope else 0
-    if not _is_latest(values, source, origin):
+        since = origin.lineno if source.function(origin) is function else 0
+    if not _is_latest(source, origin):
         return None
     written = {ast.dump(path), ast.dump(origin)}
     looks = [
         each
-        for each in ast.walk(scope.node)
+        for each in ast.walk(function)
         if isinstance(each, ast.If | ast.IfExp | ast.While | ast.Assert)
         and each.lineno >= since
         and any(isinstance(part, ast.expr) and ast.dump(part) in written for part in ast.walk(each.test))
@@ -160,12 +159,12 @@ def find_latest(values: Values, source: Source, restore: Restore) -> Latest | No
     return Latest(origin, bool(looks), is_excluded)
 
 
-def _is_latest(values: Values, source: Source, node: ast.expr) -> bool:
+def _is_latest(source: Source, node: ast.expr) -> bool:
     match node:
         case ast.Call(func=function):
-            return values.tensorflow(source, function) == "latest_checkpoint"
+            return source.tensorflow(function) == "latest_checkpoint"
         case ast.Attribute(value=value, attr="latest_checkpoint"):
-            return values.type_of(source, value) in (None, "CheckpointManager")
+            return source.type_of(value) in (None, "CheckpointManager")
     return False
 
 
@@ -200,7 +199,7 @@ def _follow(source: Source, call: ast.Call) -> tuple[ast.Call, tuple[ast.Call, .
         case ast.Expr():
             return outer, chain, None, False
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)) if alive:
-            found, escapes = _uses(source, source.scope(outer), name)
+            found, escapes = _uses(source, source.function(outer), name)
             return outer, (*chain, *found), name, escapes
     return outer, chain, None, alive
 
@@ -222,11 +221,13 @@ def _chain(source: Source, node: ast.expr) -> tuple[ast.Call, tuple[ast.Call, ..
     return node, tuple(found), True  # type: ignore[return-value]  # a call from the first step on
 
 
-def _uses(source: Source, scope: Scope, name: str) -> tuple[tuple[ast.Call, ...], bool]:
+def _uses(source: Source, function: ast.AST, name: str) -> tuple[tuple[ast.Call, ...], bool]:
     """The methods of a status that are called on a variable, and whether it is used in any other way."""
     found: list[ast.Call] = []
-    escapes = name in scope.outer
-    for node in ast.walk(scope.node):
+    escapes = False
+    for node in ast.walk(function):
+        if isinstance(node, ast.Global | ast.Nonlocal) and name in node.names:
+            escapes = True
         if not (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)):
             continue
         outer, chain, alive = _chain(source, node)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ckptmigrate.codemod.proven import CHECKPOINTS, Source, Values, tensorflow_name
+from ckptmigrate.codemod.checkpoints import CHECKPOINTS, Source
 from ckptmigrate.codemod.restores import argument
 from ckptmigrate.rules import Rule
 from ckptmigrate.spec import OBJECT_GRAPH_KEY, Path, Pattern, Segment, escape_segment, unescape_segment
@@ -46,10 +46,10 @@ class StoredName:
     is_scope: bool = False
 
 
-def find_stored_names(values: Values, source: Source) -> Iterator[StoredName]:
+def find_stored_names(source: Source) -> Iterator[StoredName]:
     """The literals of a module that are names in a checkpoint."""
     for call in source.calls:
-        called = values.tensorflow(source, call.func)
+        called = source.tensorflow(call.func)
         if called in _MAPS:
             mapping = argument(call, "assignment_map", 1)
             for key in _keys(source, mapping):
@@ -57,25 +57,20 @@ def find_stored_names(values: Values, source: Source) -> Iterator[StoredName]:
         elif called in _READS_ONE:
             yield from _literal(argument(call, "name", 1), "read")
         elif isinstance(call.func, ast.Attribute) and call.func.attr in _OF_READER:
-            if values.type_of(source, call.func.value) == "CheckpointReader":
+            if source.type_of(call.func.value) == "CheckpointReader":
                 yield from _literal(argument(call, "tensor_str"), "read")
-        elif call.keywords and _makes_checkpoint(values, source, call):
+        elif called in CHECKPOINTS:
             for keyword in call.keywords:
                 if keyword.arg not in (None, "root"):
                     yield StoredName(keyword, str(keyword.arg), "keyword", is_scope=True)
 
 
-def _makes_checkpoint(values: Values, source: Source, call: ast.Call) -> bool:
-    dotted = values.resolve(source, call.func)
-    return dotted is not None and tensorflow_name(dotted) in CHECKPOINTS
-
-
 def _keys(source: Source, mapping: ast.expr | None) -> Iterator[ast.expr]:
     """The keys of a map that is written out, there or where its variable is bound."""
     if isinstance(mapping, ast.Name):
-        scope = source.scope(mapping).lookup(mapping.id)
-        bindings = scope.bindings[mapping.id] if scope is not None else []
-        mapping = bindings[0].value if len(bindings) == 1 else None
+        bindings = source.bindings(mapping)
+        node = bindings[0].node if len(bindings) == 1 else None
+        mapping = node if isinstance(node, ast.expr) else None
     match mapping:
         case ast.Dict(keys=keys):
             yield from (key for key in keys if key is not None)

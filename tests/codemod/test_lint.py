@@ -79,7 +79,6 @@ PROVEN = {
     "unpacked": "x, y = tf.train.Checkpoint(m=m), 3\nx.restore(p)",
     "a variable of the module in a function": "x = tf.train.Checkpoint(m=m)\ndef f(p):\n    x.restore(p)",
     "one of the outer function": "def f(m):\n    x = tf.train.Checkpoint(m=m)\n    def g(p):\n        x.restore(p)",
-    "a global": "x = None\ndef f(m):\n    global x\n    x = tf.train.Checkpoint(m=m)\ndef g(p):\n    x.restore(p)",
     "a manager's": "k = tf.train.CheckpointManager(m, 'd', 3)\nk.checkpoint.restore(p)",
     "what a function says it returns": "def f() -> tf.train.Checkpoint: ...\nf().restore(p)",
     "what a function returns": "def f(m):\n    return tf.train.Checkpoint(m=m)\nx = f(m)\nx.restore(p)",
@@ -105,6 +104,7 @@ PROVEN = {
 }
 
 UNPROVEN = {
+    "what any function may set": "x = tf.train.Checkpoint()\ndef f():\n    global x\n    x = other()\nx.restore(p)",
     "a saver of TensorFlow 1": "s = tf.compat.v1.train.Saver()\ns.restore(session, p)",
     "something else": "x = backup()\nx.restore(p)",
     "a file": "checkpoint = open(p)\nx = checkpoint.read()",
