@@ -52,6 +52,11 @@ def test_source_below_another_directory_is_imported_by_the_end_of_its_name(tmp_p
     assert project.find_class("T").bases == ("src.nets.base.Base",)
 
 
+def test_a_file_with_the_name_of_another_package_is_not_that_package(tmp_path):
+    project = write(tmp_path, style__keras="class Model: pass\n", m="import keras\nclass A(keras.Model): pass\n")
+    assert project.find_class("A").bases == ("keras.Model",)
+
+
 def test_nested_classes_are_found_from_inside(tmp_path):
     project = write(
         tmp_path, m="class Outer:\n    class Inner: pass\n    class More(Inner): pass\nclass Late(Outer.Inner): pass\n"

@@ -117,16 +117,21 @@ class Source:
             One of `CHECKPOINTS`, ``CheckpointManager``, ``CheckpointReader``; another text if it is something else;
             None if it may be anything.
         """
-        types: set[str] = set()
-        for kind in self.receivers.kinds(node, self.module):
-            if kind is Plain.ANY:
-                return None
-            if kind is not Plain.NONE:
-                types.add(self._type_of(kind, method))
+        types = self._types(node, method)
+        if None in types:
+            return None
         if types and types <= CHECKPOINTS:
             # Less can be done with that of TensorFlow 1.
-            return max(types)
+            return max(map(str, types))
         return types.pop() if len(types) == 1 else _OTHER
+
+    def may_be_checkpoint(self, node: ast.expr, method: str) -> bool:
+        """Whether one of several things that an expression may be is a checkpoint."""
+        return bool(self._types(node, method) & CHECKPOINTS)
+
+    def _types(self, node: ast.expr, method: str) -> set[str | None]:
+        kinds = self.receivers.kinds(node, self.module) - {Plain.NONE}
+        return {None if kind is Plain.ANY else self._type_of(kind, method) for kind in kinds}
 
     def _type_of(self, kind: Kind, method: str) -> str:
         match kind:

@@ -193,7 +193,7 @@ class _File:
             return
         else:
             message = f"{said}: nothing asks its status, so a half restore goes unnoticed"
-            if restore.kind is not None or restore.telling:
+            if restore.is_seen or restore.telling:
                 yield self.found(lint_rules.UNCHECKED, restore.call, message, fix)
             else:
                 message += f", if `{_shortened(self.text.of(restore.receiver))}` is a tf.train.Checkpoint"
@@ -277,7 +277,7 @@ class _File:
                     saves.append((path, call))
         for restore in self.restores:
             path = restore.path
-            if path is None or restore.kind is None or any(self.is_same(path, each) for each in written):
+            if path is None or not restore.is_seen or any(self.is_same(path, each) for each in written):
                 continue
             before = [call for each, call in saves if call.lineno < path.lineno and self.is_same(path, each)]
             if before:

@@ -10,6 +10,7 @@ import ast
 import io
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +22,9 @@ from ckptmigrate.errors import CkptMigrateError, SourceError
 
 _SKIPPED = {"__pycache__", "node_modules", "build", "dist", "site-packages"}
 """Directories that are no source of the project's; nor are those whose name starts with a dot."""
+
+_OF_OTHERS = sys.stdlib_module_names | {"tensorflow", "keras", "tf_keras", "sonnet", "numpy", "jax", "torch"}
+"""Top-level modules of others, which a file of that name below a directory does not stand for."""
 
 _TEXTS = {".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".gin", ".ipynb"}
 """Files that may hold a name of the code's, and that are only reported."""
@@ -188,6 +192,8 @@ class Project:
             parts = module.name.split(".")
             for start in range(len(parts)):
                 name = ".".join(parts[start:])
+                if start and parts[start] in _OF_OTHERS:
+                    continue  # `import logging` is not our `nets/logging.py`
                 # The whole name is its own, whatever the ends of others are.
                 found[name] = module if name not in found or not start else None
         whole = {module.name: module for module in self.modules}

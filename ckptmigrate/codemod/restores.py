@@ -46,6 +46,7 @@ class Restore:
             assertions are asked. ``checked``: the strongest is. ``escapes``: others may ask it.
         telling: The calls of the status's methods.
         name: The variable that holds the status.
+        is_seen: Whether a checkpoint is among what the receiver may be.
     """
 
     call: ast.Call
@@ -56,6 +57,7 @@ class Restore:
     status: Status
     telling: tuple[ast.Call, ...]
     name: str | None = None
+    is_seen: bool = False
 
     @property
     def path(self) -> ast.expr | None:
@@ -86,8 +88,10 @@ def find_restores(source: Source) -> Iterator[Restore]:
             asked = {each.func.attr for each in telling if isinstance(each.func, ast.Attribute)}
             type_name = source.type_of(receiver, method)
             kind = type_name if type_name in CHECKPOINTS else None
-            found = Restore(call, method, receiver, kind, outer, _status(asked, escapes=escapes), telling, name)
-            if kind is not None or asked & _OF_STATUS:
+            is_seen = method != "load_weights" and source.may_be_checkpoint(receiver, method)
+            status = _status(asked, escapes=escapes)
+            found = Restore(call, method, receiver, kind, outer, status, telling, name, is_seen=is_seen)
+            if is_seen or asked & _OF_STATUS:
                 yield found
             elif method == "load_weights":
                 # It returns a status for a checkpoint, and nothing for other files.

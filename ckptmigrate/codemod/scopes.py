@@ -124,6 +124,8 @@ class Scopes:
                         match statement:
                             case ast.Assign(targets=[ast.Name(id=given)], value=value) if given == name:
                                 return next((each for each in bindings if each.node is value), None)
+                            case ast.Import() | ast.ImportFrom() if any(each.node is statement for each in bindings):
+                                return next(each for each in bindings if each.node is statement)
                         if _gives([statement], name):
                             return None
             match parent:

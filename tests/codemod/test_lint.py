@@ -67,6 +67,7 @@ PROVEN = {
     "a text annotation that allows None": "def f(p, x: 'tf.train.Checkpoint | None' = None):\n    x.restore(p)",
     "Optional": "from typing import Optional\ndef f(x: Optional[tf.train.Checkpoint], p):\n    x.restore(p)",
     "another name": "from tensorflow.train import Checkpoint as C\nx = C(m=m)\nx.restore(p)",
+    "another TensorFlow": "tf = tf.compat.v2\ndef f(m):\n    tf.train.Checkpoint(m=m).restore(p)",
     "another name for the module": "train = tf.train\nx = train.Checkpoint(m=m)\nx.restore(p)",
     "TensorFlow 1's": "import tensorflow.compat.v1 as tf1\nx = tf1.train.Checkpoint(m=m)\nx.restore(p)",
     "compat.v1": "x = tf.compat.v1.train.Checkpoint(m=m)\nx.restore(p)",
@@ -104,11 +105,10 @@ PROVEN = {
 }
 
 UNPROVEN = {
-    "what any function may set": "x = tf.train.Checkpoint()\ndef f():\n    global x\n    x = other()\nx.restore(p)",
     "a saver of TensorFlow 1": "s = tf.compat.v1.train.Saver()\ns.restore(session, p)",
     "something else": "x = backup()\nx.restore(p)",
     "a file": "checkpoint = open(p)\nx = checkpoint.read()",
-    "bound to two things": "x = tf.train.Checkpoint(m=m)\nx = other()\nx.restore(p)",
+    "bound to another since": "x = tf.train.Checkpoint(m=m)\nx = other()\nx.restore(p)",
     "the variable of a loop": "x = tf.train.Checkpoint(m=m)\nfor x in others:\n    x.restore(p)",
     "a class with a restore of its own": (
         "class Mine(tf.train.Checkpoint):\n    def restore(self, p): ...\nMine(m=m).restore(p)"
@@ -129,6 +129,23 @@ def test_a_restore_of_what_is_proven_to_be_a_checkpoint_is_a_warning(tmp_path, s
 @pytest.mark.parametrize("source", UNPROVEN.values(), ids=UNPROVEN)
 def test_a_restore_of_anything_else_is_not_told(tmp_path, source):
     assert linted(tmp_path, f"{TF}{source}\n") == ()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = tf.train.Checkpoint()\ndef f():\n    global x\n    x = other()\nx.restore(p)",
+        "def f(m):\n    x = other() if m else tf.train.Checkpoint(m=m)\n    x.restore(p)",
+        (
+            "class T:\n    def __init__(self, m):\n        self.x = tf.train.Checkpoint(m=m)\n"
+            "    def load(self, p):\n        self.x.restore(p)\ndef f(t):\n    t.x = other()"
+        ),
+    ],
+)
+def test_what_may_be_a_checkpoint_or_something_else_is_told_and_not_edited(tmp_path, source):
+    (found,) = linted(tmp_path, f"{TF}{source}\n")
+    assert (found.rule.id, found.severity, found.fix.edits) == ("CM001", "warning", ())
+    assert "not proven" in found.fix.says
 
 
 def test_a_name_proves_nothing_and_only_where_tensorflow_is_used(tmp_path):
