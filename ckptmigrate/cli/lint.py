@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptmigrate.cli.options import JSON, examples
-from ckptmigrate.cli.outputs import patience, print_json, print_lines, progress, write_file
+from ckptmigrate.cli.outputs import count_progress, patience, print_json, print_lines, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ckptmigrate.codemod.edits import Edited
     from ckptmigrate.codemod.lint import Linted
     from ckptmigrate.codemod.project import Project
+    from ckptmigrate.codemod.rewrite import Rewritten
 
 
 def _explain(context: click.Context, _option: click.Parameter, rule: str | None) -> None:
@@ -87,7 +87,7 @@ def lint(
     Exit status 1 if there is an error or a warning, or a file that cannot be parsed. A comment
     `# ckptmigrate: ignore[CM001]` on the line keeps a rule silent there. Nothing is imported or run.
     """
-    from ckptmigrate.codemod.edits import write_all
+    from ckptmigrate.codemod.rewrite import write_all
     from ckptmigrate.report.lint import finding_lines, lint_data
 
     if not paths:
@@ -125,7 +125,7 @@ def _lint(paths: tuple[str, ...], ids: frozenset[str], rule_files: tuple[str, ..
     rules = read_rulebooks(rule_files) if rule_files else ()
     with patience("reading source"):
         project = Project.read(paths)
-    with progress("looking") as on_progress:
+    with count_progress("looking", "lines") as on_progress:
         return project, look(project, ids=ids, rules=rules, way=way, on_progress=on_progress)
 
 
@@ -143,15 +143,11 @@ def _ids(select: tuple[str, ...], ignore: tuple[str, ...], *, has_rules: bool) -
     return frozenset((read(select) or usual) - read(ignore))
 
 
-def _show_diff(files: Iterable[Edited]) -> None:
-    import difflib
-
+def _show_diff(files: Iterable[Rewritten]) -> None:
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for file in files:
-        name = str(file.path)
-        before, after = file.before.splitlines(keepends=True), file.after.splitlines(keepends=True)
-        for line in difflib.unified_diff(before, after, name, name):
-            click.secho(line.rstrip("\r\n"), fg=colours.get(line[:1]))
+        for line in file.diff():
+            click.secho(line, fg=colours.get(line[:1]))
 
 
 def _write_sarif(linted: Linted, project: Project, place: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -46,8 +45,7 @@ class Changed:
     def diff(self) -> Iterator[str]:
         """The lines of a unified diff."""
         for file in self.files:
-            before, after = _lines(file.before), _lines(file.after)
-            yield from difflib.unified_diff(before, after, f"a/{file.path}", f"b/{file.path}", lineterm="")
+            yield from file.diff()
 
     def to_data(self, *, is_written: bool) -> dict[str, Any]:
         """The change for a program to read."""
@@ -123,7 +121,3 @@ def _in_unread(project: Project, rename: CodeRename) -> Iterator[Site]:
             if found:
                 why, what_to_do = REASONS["unread"]
                 yield Site(Place(str(path), number, found.start() + 1), "unread", why, what_to_do, line.strip()[:200])
-
-
-def _lines(data: bytes) -> list[str]:
-    return data.decode(errors="replace").splitlines()

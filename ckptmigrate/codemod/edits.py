@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import re
 import sys
 import tokenize
 from bisect import bisect_right
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from ckptmigrate.codemod.project import Module
-from ckptmigrate.errors import OutputError, SourceError, raise_all
+from ckptmigrate.codemod.rewrite import Rewritten
+from ckptmigrate.errors import SourceError
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _BLANK = re.compile(r"(?:\s|\\\r?\n|#[^\r\n]*)*")
@@ -177,67 +175,20 @@ def _is_taken(tree: ast.Module, name: str) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """A file with its edits.
-
-    Attributes:
-        path: Where it is.
-        before: Its text as it is.
-        after: Its text with the edits.
-        encoding: How it is written.
-    """
-
-    path: Path
-    before: str
-    after: str
-    encoding: str
-
-
-def edit_module(module: Module, edits: Iterable[Edit]) -> Edited:
+def edit_module(module: Module, edits: Iterable[Edit]) -> Rewritten:
     """A module with edits.
 
     Raises:
-        SourceError: What comes out is no Python; that is a mistake of ours.
+        SourceError: What comes out is no Python, or the file has changed meanwhile.
     """
+    before = module.path.read_bytes()
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(before).readline)
+    if before != module.source.encode(encoding):
+        raise SourceError("the file has changed meanwhile", str(module.path), hint="Run it again")
     after = apply_edits(module.source, edits)
     try:
         ast.parse(after)
     except SyntaxError as error:
-        raise SourceError(
-            "an edit that would break the file", f"{module.path}:{error.lineno}", hint="Mend it by hand"
-        ) from error
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(module.path.read_bytes()).readline)
-    return Edited(module.path, module.source, after, encoding)
-
-
-def write_all(files: Iterable[Edited]) -> None:
-    """Replace all files, or none.
-
-    Raises:
-        OutputError: One is read-only, cannot be written, or has changed meanwhile.
-    """
-    changed = [file for file in files if file.after != file.before]
-    problems = []
-    for file in changed:
-        mode = file.path.stat().st_mode
-        # To root everything is writable; a file that says it is read-only is meant to be.
-        if not (mode & 0o222 and os.access(file.path, os.W_OK)):
-            problems.append(OutputError("a read-only file", str(file.path), hint="Nothing was written"))
-        elif file.path.read_bytes() != file.before.encode(file.encoding):
-            problems.append(OutputError("the file has changed meanwhile", str(file.path), hint="Nothing was written"))
-    raise_all("the source cannot be written", problems)
-    with ExitStack() as stack:
-        partial: list[tuple[Edited, Path]] = []
-        for file in changed:
-            place = file.path.resolve()
-            beside = place.with_name(f".{place.name}.{os.getpid()}")
-            stack.callback(beside.unlink, missing_ok=True)
-            try:
-                beside.write_bytes(file.after.encode(file.encoding))
-                beside.chmod(place.stat().st_mode & 0o7777)
-            except OSError as error:
-                raise OutputError("cannot be written", str(file.path), got=str(error.strerror)) from error
-            partial.append((file, beside))
-        for _, beside in partial:
-            beside.replace(beside.with_name(beside.name.removeprefix(".").rpartition(".")[0]))
+        place = f"{module.path}:{error.lineno}"
+        raise SourceError("an edit that would break the file", place, hint="Mend it by hand") from error
+    return Rewritten(module.path, before, after.encode(encoding))

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from ckptmigrate.codemod import lint_rules
 from ckptmigrate.codemod.checkpoints import CHECKPOINTS, Source
-from ckptmigrate.codemod.edits import Edit, Edited, Text, edit_module
+from ckptmigrate.codemod.edits import Edit, Text, edit_module
 from ckptmigrate.codemod.fixes import Fix, Way, by_hand, prove_restore, use_saved_path
 from ckptmigrate.codemod.lint_rules import LINT_RULES, LintRule, Severity
 from ckptmigrate.codemod.project import Place, Project
 from ckptmigrate.codemod.receivers import Receivers
 from ckptmigrate.codemod.restores import STRONG, WEAK, Restore, argument, find_latest, find_restores
+from ckptmigrate.codemod.rewrite import Rewritten
 from ckptmigrate.codemod.stored_names import find_stored_names, renamed
 from ckptmigrate.rules import Rule
 
@@ -73,7 +74,7 @@ class Linted:
     suppressed: tuple[Finding, ...]
     texts: Mapping[str, Text]
 
-    def edited(self) -> tuple[Edited, ...]:
+    def edited(self) -> tuple[Rewritten, ...]:
         """The files with all that can be mended mended."""
         edits: dict[str, list[Edit]] = {}
         for finding in self.findings:
@@ -97,7 +98,7 @@ def lint(
         ids: The rules that are looked at; all but those that have to be asked for, if it is None.
         rules: The rules of a migration: of the names of a checkpoint only those are told that it changes.
         way: How an unchecked restore is mended.
-        on_progress: Called with how many characters are done, and of how many.
+        on_progress: Called with how many lines are done, and of how many.
     """
     if ids is None:
         ids = {each.id for each in LINT_RULES.values() if rules or not each.is_asked_for}
@@ -105,7 +106,7 @@ def lint(
     found: list[Finding] = []
     suppressed: list[Finding] = []
     texts: dict[str, Text] = {}
-    done, total = 0, sum(len(module.source) for module in project.modules)
+    done, total = 0, sum(module.source.count("\n") for module in project.modules)
     for module in project.modules:
         if _WORDS.search(module.source):
             file = _File(Source(module, receivers), rules, way)
@@ -113,7 +114,7 @@ def lint(
                 if finding.rule.id in ids:
                     texts[finding.place.file] = file.text
                     (suppressed if file.is_ignored(finding) else found).append(finding)
-        done += len(module.source)
+        done += module.source.count("\n")
         on_progress(done, total)
     return Linted(tuple(found), tuple(suppressed), texts)
 

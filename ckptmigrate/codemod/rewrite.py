@@ -6,9 +6,10 @@ names one token by its place; a token that is not found there, or says something
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ class Rewritten:
     path: Path
     before: bytes
     after: bytes
+
+    def diff(self) -> Iterator[str]:
+        """The lines of a unified diff."""
+        before, after = (data.decode(errors="replace").splitlines() for data in (self.before, self.after))
+        return difflib.unified_diff(before, after, f"a/{self.path}", f"b/{self.path}", lineterm="")
 
 
 def rewrite(path: Path, edits: Iterable[Edit]) -> Rewritten:
