@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import difflib
 import keyword
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckptmigrate.codemod.attributes import AttributeScan
+from ckptmigrate.codemod.class_names import ClassNameScan
 from ckptmigrate.codemod.code_rules import CodeRename
 from ckptmigrate.codemod.family import Family, attributes_of, mentions
 from ckptmigrate.codemod.framework import reserved
+from ckptmigrate.codemod.labels import CHECKPOINT, KeywordScan, LayerNameScan, Scoped
 from ckptmigrate.codemod.project import Class, Place, Project, dotted_name
 from ckptmigrate.codemod.receivers import Receivers
 from ckptmigrate.codemod.rewrite import Edit, Rewritten, rewrite
@@ -62,7 +65,12 @@ def find_rename(project: Project, wanted: CodeRename, on_progress: Progress = si
     match wanted.kind:
         case "attribute":
             return _attribute(project, wanted, on_progress)
-    raise SourceError("not a rename of an attribute", wanted.describe())
+        case "class":
+            return _class(project, wanted, on_progress)
+        case "layer":
+            return _layer(project, wanted, on_progress)
+        case "keyword":
+            return _keyword(project, wanted, on_progress)
 
 
 def _attribute(project: Project, wanted: CodeRename, on_progress: Progress) -> Renamed:
@@ -79,6 +87,61 @@ def _attribute(project: Project, wanted: CodeRename, on_progress: Progress) -> R
     whole = CodeRename("attribute", each.name, wanted.old, wanted.new)
     renamed = _renamed(project, whole, found, tuple(family.members.values()))
     return replace(renamed, alike=next(_alike(project, family, receivers, renamed), None))
+
+
+def _class(project: Project, wanted: CodeRename, on_progress: Progress) -> Renamed:
+    _check_name(wanted.old, wanted.new)
+    if _is_class(project, wanted.reversed().scope) and not _is_class(project, wanted.scope):
+        return Renamed(wanted, (), (), ())
+    each = project.find_class(wanted.scope)
+    scan = ClassNameScan(Receivers(project), each, wanted.new)
+    found = [*_scanned(project, scan.scan, on_progress), *texts_with(project, wanted.old)]
+    return _renamed(project, CodeRename("class", each.name, wanted.old, wanted.new), found, (each,))
+
+
+def _is_class(project: Project, name: str) -> bool:
+    return any(each == name or each.endswith(f".{name}") for each in project.classes)
+
+
+def _layer(project: Project, wanted: CodeRename, on_progress: Progress) -> Renamed:
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.>-]*", wanted.new):
+        raise SourceError(
+            "not a name of a layer",
+            wanted.new,
+            expected="letters, digits, `_`, `.` and `-`",
+            hint="Choose another name",
+        )
+    receivers = Receivers(project)
+    scan = LayerNameScan(receivers, Scoped(project, receivers, wanted.scope), wanted.old, wanted.new)
+    return _labelled(project, wanted, scan, on_progress)
+
+
+def _keyword(project: Project, wanted: CodeRename, on_progress: Progress) -> Renamed:
+    _check_name(wanted.old, wanted.new)
+    receivers = Receivers(project)
+    scan = KeywordScan(receivers, Scoped(project, receivers, wanted.scope), wanted.old, wanted.new)
+    if wanted.new in CHECKPOINT or wanted.old in CHECKPOINT:
+        raise SourceError("the checkpoint's own name", wanted.new if wanted.new in CHECKPOINT else wanted.old)
+    return _labelled(project, wanted, scan, on_progress)
+
+
+def _labelled(
+    project: Project, wanted: CodeRename, scan: LayerNameScan | KeywordScan, on_progress: Progress
+) -> Renamed:
+    what = "layer" if wanted.kind == "layer" else "keyword of tf.train.Checkpoint"
+    found = [*_scanned(project, scan.scan, on_progress), *texts_with(project, wanted.old)]
+    whole = CodeRename(wanted.kind, scan.scoped.name, wanted.old, wanted.new)
+    where = scan.scoped.name or "the paths"
+    if wanted.old not in scan.names:
+        if wanted.new in scan.names:
+            return Renamed(whole, (), (), ())
+        near = difflib.get_close_matches(wanted.old, sorted(scan.names), 3)
+        hint = f"Is it {', '.join(near)}" if near else ""
+        raise SourceError(f"no such {what}", wanted.old, expected=f"one in {where}", hint=hint)
+    if wanted.new in scan.names:
+        hint = "Choose another name, or say in which class or function: SCOPE.NAME"
+        raise SourceError("the new name is taken", wanted.new, expected=f"no such {what} in {where}", hint=hint)
+    return _renamed(project, whole, found)
 
 
 def _alike(project: Project, family: Family, receivers: Receivers, renamed: Renamed) -> Iterator[Place]:

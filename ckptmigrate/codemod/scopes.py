@@ -126,15 +126,15 @@ class Scopes:
                                 return next((each for each in bindings if each.node is value), None)
                             case ast.Import() | ast.ImportFrom() if any(each.node is statement for each in bindings):
                                 return next(each for each in bindings if each.node is statement)
-                        if _gives([statement], name):
+                        if gives([statement], name):
                             return None
             match parent:
                 case ast.For(body=body) | ast.AsyncFor(body=body) | ast.With(body=body) | ast.AsyncWith(body=body):
                     targets = _bound_by_head(parent)
                     own = [each for each in bindings if each.node in targets]
                     if child in body and any(name in names for names in targets.values()):
-                        return own[0] if len(own) == 1 and not _gives(body, name) else None
-            if isinstance(parent, ast.For | ast.AsyncFor | ast.While) and _gives([parent], name):
+                        return own[0] if len(own) == 1 and not gives(body, name) else None
+            if isinstance(parent, ast.For | ast.AsyncFor | ast.While) and gives([parent], name):
                 return None  # the value of the round before
             if parent is scope:
                 return None
@@ -203,7 +203,7 @@ def _bound_by_head(statement: ast.For | ast.AsyncFor | ast.With | ast.AsyncWith)
     }
 
 
-def _gives(statements: Sequence[ast.AST], name: str) -> bool:
+def gives(statements: Sequence[ast.AST], name: str) -> bool:
     """Whether something in statements may give a name another value."""
     for statement in statements:
         for node in ast.walk(statement):

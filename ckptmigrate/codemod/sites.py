@@ -77,12 +77,17 @@ REASONS: dict[str, tuple[str, str]] = {
     "layer_name": ("the name of a layer, which does not follow the attribute", "rename it with --name if it shall"),
     "parameter": ("an argument of the constructor, which keeps its name", "nothing, as long as the argument stays"),
     "registered": ("the class is registered under its name", "saved configurations have the old name: register it too"),
+    "mangled": ("Python makes the class's name a part of this one", "give it another name first"),
+    "default_name": (
+        "layers without a name are named after their class: full names and .h5 paths move, and object paths do not",
+        "nothing, if only object-based checkpoints are read",
+    ),
     "unread": ("the file cannot be parsed", "mend it, or change it by hand"),
     "star": ("everything is imported from the module", "import the class by its name"),
 }
 """Why a kind of site is not edited, and what to do."""
 
-_NOTES = frozenset({"docs", "layer_name", "parameter", "registered"})
+_NOTES = frozenset({"docs", "layer_name", "parameter", "registered", "default_name"})
 
 
 def site(module: Module, node: ast.AST, kind: str, *, why: str = "") -> Site:

@@ -70,6 +70,8 @@ def test_what_is_written_parses_and_is_done_once_and_can_be_taken_back(trap, tmp
         ast.parse(file.path.read_bytes())
     if not leaves_the_old_name(once):
         assert not find_rename(Project.read([folder]), trap.rename).files
+    if not leaves_the_old_name(once) and once.rename.kind != "class":
+        # An old name of a class may belong to other things as well, and is not free then.
         back = find_rename(Project.read([folder]), once.rename.reversed())
         assert {file.path: file.after for file in back.files} == {file.path: file.before for file in once.files}
     undo_all(once.files)
