@@ -141,10 +141,9 @@ class _Pass:
         related = name in self.family.members or name in self.family.above
         if not related:
             return
-        each = self.family.project.classes[name]
-        for method in each.methods():
-            if method.name in _HOOKS:
-                yield site(self.module, method, "forwarding")
+        for inner in own_nodes(node):
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and inner.name in _HOOKS:
+                yield site(self.module, inner, "forwarding")
         if name not in self.family.members or not self.has_name:
             return
         bound = self.old in self.receivers.scopes(self.module).bound(node)

@@ -147,7 +147,7 @@ def mentions(each: Class, attribute: str) -> Iterator[Mention]:
     module = each.module
     if attribute not in module.source:
         return
-    for node in own_nodes(each.node):
+    for node in (inner for one in each.nodes for inner in own_nodes(one)):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) if name == attribute:
                 yield Mention(module.place(node), True, "a class variable")
@@ -202,7 +202,7 @@ def _in_method(module: Module, method: ast.AST, attribute: str) -> Iterator[Ment
 def attributes_of(each: Class) -> set[str]:
     """The names that a class gives to its objects, for those who looked for another one."""
     found: set[str] = set()
-    for node in own_nodes(each.node):
+    for node in (inner for one in each.nodes for inner in own_nodes(one)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
         elif isinstance(node, ast.FunctionDef):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -59,8 +60,10 @@ def prove(changed: Changed, factory: str) -> Iterator[Proof]:
         SourceError: The two differ in something else than the change says; `Problems` for several things.
     """
     with tempfile.TemporaryDirectory(prefix="ckptmigrate-") as scratch:
-        before = build(factory, os.path.join(scratch, "before"))  # noqa: PTH118
-        after = build(factory, os.path.join(scratch, "after"), changed.files)  # noqa: PTH118
+        places = (os.path.join(scratch, "before"), os.path.join(scratch, "after"))  # noqa: PTH118
+        # Each is built in a process of its own; most of the time both import the same libraries.
+        with ThreadPoolExecutor(2) as pool:
+            before, after = pool.map(build, (factory, factory), places, ((), changed.files))
         with Bundle.open(before.prefix) as old, Bundle.open(after.prefix) as new:
             compared = _Compared(ObjectGraph.from_bundle(old), ObjectGraph.from_bundle(new), before, changed, factory)
             rules, moved = compared.rules()
@@ -158,11 +161,7 @@ class _Compared:
         leads = tuple(Lead(other, (key,), ()) for key, other in moved)
         rules = say(Hypothesis("the rename", leads), self.old, self.new) if leads else ()
         matching = match_graphs(self.old, self.new, rules)
-        wrong = [
-            step
-            for step in matching.steps
-            if step.status == "proposed" or (step.sources and self.pairs.get(step.sources[0]) != step.target)
-        ]
+        wrong = [step for step in matching.steps if step.sources and self.pairs.get(step.sources[0]) != step.target]
         left = [*matching.questions, *matching.unmatched_source, *matching.unmatched_target]
         if wrong or left:
             named = [str(step.target) for step in wrong][:_SHOWN] or [str(each) for each in left][:_SHOWN]
@@ -173,24 +172,30 @@ class _Compared:
 def _new_names(graph: ObjectGraph, built: Built, changed: Changed) -> Mapping[tuple[int, str], str]:
     """The edges that get another label, by the node that they are of."""
     found: dict[tuple[int, str], str] = {}
-    nodes = [(graph.find(walk), origins) for walk, origins in built.origins.items()]
+    walked = [(graph.find(walk), origins) for walk, origins in built.origins.items()]
     for step in changed.steps:
         rename = step.rename
-        members = _origins(step)
-        for number, origins in nodes:
-            if number is None:
-                continue
-            is_meant = bool(origins & members) if rename.kind == "attribute" else number == ROOT
-            if rename.kind not in ("attribute", "keyword") or not is_meant:
-                continue
+        members = _origins(step, changed)
+        meant = {
+            "attribute": [number for number, origins in walked if number is not None and origins & members],
+            "keyword": [ROOT],
+        }
+        for number in meant.get(rename.kind, ()):
             for label in graph.nodes[number].children:
                 if found.get((number, label), label) == rename.old:
                     found[number, label] = rename.new
     return found
 
 
-def _origins(step: Renamed) -> frozenset[tuple[str, str]]:
-    return frozenset(
-        (os.path.realpath(FilePath(each.module.path)), each.name.removeprefix(f"{each.module.name}."))
-        for each in step.classes
-    )
+def _origins(step: Renamed, changed: Changed) -> frozenset[tuple[str, str]]:
+    """Where the classes of a step are from: their files, and their names in the model as it was."""
+    found: set[tuple[str, str]] = set()
+    before = changed.steps[: changed.steps.index(step)]
+    for each in step.classes:
+        name = f"{each.name}."
+        for other in reversed(before):
+            if other.rename.kind == "class":
+                name = name.replace(f"{other.rename.reversed().scope}.", f"{other.rename.scope}.", 1)
+        qualified = name.removesuffix(".").removeprefix(f"{each.module.name}.")
+        found.add((os.path.realpath(FilePath(each.module.path)), qualified))
+    return frozenset(found)

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -98,6 +98,7 @@ class Class:
         name: Its dotted name with its module's: ``nets.encoder.Encoder``; ``nets.encoder.Outer.Inner``.
         module: Where it is.
         node: Its definition.
+        again: Its other definitions, where it is defined under conditions, or once more.
         bases: Its bases as dotted names as far as they can be followed: those of the project by their `name`, others as
             they are imported (``keras.layers.Layer``); a base that is computed is ``?``.
     """
@@ -106,6 +107,12 @@ class Class:
     module: Module
     node: ast.ClassDef
     bases: tuple[str, ...]
+    again: tuple[ast.ClassDef, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[ast.ClassDef, ...]:
+        """All its definitions."""
+        return (self.node, *self.again)
 
     @property
     def place(self) -> Place:
@@ -114,7 +121,7 @@ class Class:
 
     def methods(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """The functions in its body, those under a condition too."""
-        stack: list[ast.AST] = list(reversed(self.node.body))
+        stack: list[ast.AST] = [part for node in reversed(self.nodes) for part in reversed(node.body)]
         while stack:
             node = stack.pop()
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -134,6 +141,7 @@ class Project:
         unread: Those files.
         around: Files of modules and texts that stand beside the paths and not below them: they are read, since what
             they say may depend on the source below the paths, and never edited.
+        sources: The bytes of files that are not those on disk.
     """
 
     modules: tuple[Module, ...]
@@ -141,6 +149,7 @@ class Project:
     problems: tuple[CkptMigrateError, ...]
     unread: tuple[Path, ...] = ()
     around: frozenset[Path] = frozenset()
+    sources: Mapping[Path, bytes] = field(default_factory=dict)
 
     @classmethod
     def read(cls, paths: Iterable[str | os.PathLike[str]], *, names: Iterable[str] = ()) -> Project:
@@ -182,7 +191,7 @@ class Project:
             _read_module(module.path, module.name, sources[module.path]) if module.path in sources else module
             for module in self.modules
         ]
-        return Project(tuple(modules), self.texts, self.problems, self.unread, self.around)
+        return replace(self, modules=tuple(modules), sources={**self.sources, **sources})
 
     @cached_property
     def module_of(self) -> Mapping[str, Module]:
@@ -202,10 +211,13 @@ class Project:
     @cached_property
     def classes(self) -> Mapping[str, Class]:
         """Every class by its dotted name, nested ones and those in functions too."""
-        return {
-            name: Class(name, module, node, tuple(self._base(module, name, base) for base in node.bases))
-            for name, ((module, node), *_) in self._definitions.items()
-        }
+        found: dict[str, Class] = {}
+        for name, ((module, node), *more) in self._definitions.items():
+            again = tuple(other for where, other in more if where is module)
+            bases = [self._base(module, name, base) for each in (node, *again) for base in each.bases]
+            # Of one definition a base stands where it stands.
+            found[name] = Class(name, module, node, tuple(dict.fromkeys(bases) if again else bases), again)
+        return found
 
     @cached_property
     def _definitions(self) -> Mapping[str, list[tuple[Module, ast.ClassDef]]]:
@@ -215,10 +227,6 @@ class Project:
             for name, node in _class_nodes(module):
                 found.setdefault(name, []).append((module, node))
         return found
-
-    def places_of(self, name: str) -> tuple[Place, ...]:
-        """Every place where a class of this dotted name is defined."""
-        return tuple(module.place(node) for module, node in self._definitions.get(name, ()))
 
     def _base(self, module: Module, name: str, base: ast.expr) -> str:
         if isinstance(base, ast.Subscript):  # Generic[T]

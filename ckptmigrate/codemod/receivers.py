@@ -248,8 +248,19 @@ class Receivers:
         head, _, last = dotted.rpartition(".")
         owner = self.project.module_of.get(head)
         if owner is None:
-            return frozenset({Imported(dotted)})
+            # What is the project's own and not found (a file that cannot be parsed, say) may be anything.
+            is_own = "." in dotted and dotted.partition(".")[0] in self._own_names
+            return ANY if is_own and not self._is_package(dotted) else frozenset({Imported(dotted)})
         return self._of_module(owner, last)
+
+    @cached_property
+    def _own_names(self) -> frozenset[str]:
+        """What the project's modules and packages are called."""
+        return frozenset(part for module in self.project.modules for part in module.name.split("."))
+
+    def _is_package(self, dotted: str) -> bool:
+        """Whether it is a directory of the project without an ``__init__``."""
+        return any(f".{module.name}.".find(f".{dotted}.") >= 0 for module in self.project.modules)
 
     def _of_module(self, module: Module, name: str) -> Kinds:
         """What a name of another module of the project is."""
@@ -343,7 +354,7 @@ class Receivers:
                     return frozenset({Package(f"{name}.{attribute}")})
                 return self._of_module(self.project.module_of[name], attribute)
             case Imported(name=name):
-                return frozenset({Imported(f"{name}.{attribute}")})
+                return self._dotted(self.project.follow(f"{name}.{attribute}"))
             case Outside(name=name) if (name, attribute) in _OUTSIDE_ATTRIBUTES:
                 return frozenset({Outside(_OUTSIDE_ATTRIBUTES[name, attribute], is_exact=False)})
             case Plain.NONE:
@@ -396,7 +407,7 @@ class Receivers:
 
     def _annotated(self, each: Class) -> Iterator[ast.AnnAssign]:
         """The annotations in a class's body, and of attributes of ``self`` in its methods."""
-        for node in own_nodes(each.node):
+        for node in (inner for one in each.nodes for inner in own_nodes(one)):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 yield node
         for method in each.methods():
@@ -426,9 +437,10 @@ class Receivers:
 
     def _class_values(self, related: Iterable[Class], attribute: str) -> Iterator[Kinds]:
         for each in related:
-            bindings = self.scopes(each.module).bound(each.node).get(attribute)
-            if bindings:
-                yield self._bound(attribute, each.node, bindings, each.module)
+            for node in each.nodes:
+                bindings = self.scopes(each.module).bound(node).get(attribute)
+                if bindings:
+                    yield self._bound(attribute, node, bindings, each.module)
 
     def _stores(self, related: tuple[Class, ...], attribute: str) -> Iterator[Kinds]:
         names = {each.name for each in related}

@@ -16,7 +16,7 @@ from ckptmigrate.codemod.code_rules import CodeRename
 from ckptmigrate.codemod.family import Family, attributes_of, mentions
 from ckptmigrate.codemod.framework import reserved
 from ckptmigrate.codemod.labels import CHECKPOINT, KeywordScan, LayerNameScan, Scoped
-from ckptmigrate.codemod.project import Class, Place, Project, dotted_name
+from ckptmigrate.codemod.project import Class, Place, Project
 from ckptmigrate.codemod.receivers import Receivers
 from ckptmigrate.codemod.rewrite import Edit, Rewritten, rewrite
 from ckptmigrate.codemod.sites import Change, Found, Site, site, site_at, texts_with
@@ -79,7 +79,7 @@ def _attribute(project: Project, wanted: CodeRename, on_progress: Progress) -> R
     family = Family.of(project, each, wanted.old)
     if _is_done(family, wanted.new):
         return Renamed(CodeRename("attribute", each.name, wanted.old, wanted.new), (), (), ())
-    _check_attribute(project, family, each)
+    _check_attribute(family, each)
     receivers = Receivers(project)
     _check_free(project, family, receivers, wanted.new)
     scan = AttributeScan(receivers, family, wanted.new)
@@ -174,10 +174,10 @@ def _scanned(project: Project, scan: Callable[..., Iterable[Found]], on_progress
 def _renamed(project: Project, rename: CodeRename, found: Sequence[Found], classes: tuple[Class, ...] = ()) -> Renamed:
     found = [_from_around(project, each) for each in found]
     edits = dict.fromkeys(each for each in found if isinstance(each, Change))
-    by_file: dict[object, list[Edit]] = {}
+    by_file: dict[Path, list[Edit]] = {}
     for each in edits:
         by_file.setdefault(each.path, []).append(each.edit)
-    files = tuple(rewrite(each.path, by_file[each.path]) for each in {one.path: one for one in edits}.values())
+    files = tuple(rewrite(path, given, project.sources.get(path)) for path, given in by_file.items())
     sites = {(each.place.file, each.place.line, each.kind): each for each in found if isinstance(each, Site)}
     ordered = sorted(sites.values(), key=lambda each: (each.place.file, each.place.line, each.place.column))
     return Renamed(rename, files, tuple(edits), tuple(ordered), classes)
@@ -213,11 +213,7 @@ def _check_name(old: str, new: str) -> None:
             raise SourceError(what, name, expected="a name that does not begin with two underscores")
 
 
-def _check_attribute(project: Project, family: Family, each: Class) -> None:
-    doubled = [name for name in (*family.members, *family.above) if len(project.places_of(name)) > 1]
-    if doubled:
-        places = ", ".join(map(str, project.places_of(doubled[0])))
-        raise SourceError("a class that is defined twice", doubled[0], expected="one", got=places)
+def _check_attribute(family: Family, each: Class) -> None:
     spoken = [mention for member in family.members.values() for mention in mentions(member, family.attribute)]
     where = f"{each.name}.{family.attribute}"
     if any(mention.what == "a class" for mention in spoken):
@@ -286,7 +282,7 @@ def _given_from_outside(project: Project, family: Family, receivers: Receivers, 
 
 def _unknown_bases(family: Family) -> Iterator[Found]:
     for each in family.members.values():
-        for base, node in zip(each.bases, each.node.bases, strict=True):
-            if base in family.unknown_bases:
-                said = dotted_name(node) or "it"
-                yield site(each.module, node, "bases", why=f"the base {said} is outside the paths")
+        unknown = [base for base in each.bases if base in family.unknown_bases]
+        if unknown:
+            said = ", ".join("one that is computed" if base == "?" else base for base in unknown)
+            yield site(each.module, each.node, "bases", why=f"a base is outside the paths: {said}")

@@ -58,13 +58,18 @@ class Rewritten:
         return difflib.unified_diff(before, after, f"a/{self.path}", f"b/{self.path}", lineterm="")
 
 
-def rewrite(path: Path, edits: Iterable[Edit]) -> Rewritten:
+def rewrite(path: Path, edits: Iterable[Edit], before: bytes | None = None) -> Rewritten:
     """A file with edits.
+
+    Args:
+        path: The file.
+        edits: The edits.
+        before: Its bytes, if they are not those on disk.
 
     Raises:
         SourceError: It cannot be read or parsed, or an edit does not fit.
     """
-    before = path.read_bytes()
+    before = path.read_bytes() if before is None else before
     wanted = sorted(set(edits))
     after = _edited(before, wanted, str(path))
     # Undoing the edits where they are now has to give the same bytes.
