@@ -140,8 +140,8 @@ class Source:
             case Instance(name=name):
                 project = self.receivers.project
                 found = project.classes[name]
-                known = tensorflow_name(name)
-                if known in CHECKPOINTS:  # where TensorFlow's own source is looked at
+                known = _TYPES.get(tensorflow_name(name) or "")
+                if known is not None:  # where TensorFlow's own source is looked at
                     return known
                 lineage = (found, *project.ancestors(found))
                 if any(each.name == method for one in lineage for each in one.methods()):

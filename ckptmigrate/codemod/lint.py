@@ -227,11 +227,20 @@ class _File:
                 and isinstance(each.func, ast.Attribute)
                 and (ast.dump(each.func.value) == status or call in ast.walk(each.func.value))
             }
-            if not others & (STRONG | WEAK):
+            if not others & (STRONG | WEAK) and not self.is_passed_on(call.func.value, scope):
                 message = (
                     "`expect_partial` silences the only warning of a restore, and nothing here asks what was restored"
                 )
                 yield self.found(lint_rules.EXPECT_PARTIAL, call, message, by_hand("the restore is not here"))
+
+    def is_passed_on(self, status: ast.expr, scope: ast.AST) -> bool:
+        """Whether others may ask a status: it is an argument, stored or returned."""
+        return isinstance(status, ast.Name) and any(
+            isinstance(each, ast.Name)
+            and (each.id, type(each.ctx)) == (status.id, ast.Load)
+            and not isinstance(self.source.parents[each], ast.Attribute)
+            for each in ast.walk(scope)
+        )
 
     def lenient_weights(self) -> Iterator[Finding]:
         """CM004."""

@@ -204,9 +204,9 @@ def test_what_becomes_of_a_status_is_followed(tmp_path, source, rule):
     assert [each.rule.id for each in found] == ([] if rule is None else [rule])
 
 
-def test_a_status_of_unknown_origin_is_not_told_if_it_is_asked_beside(tmp_path):
-    source = "def f(s):\n    s.expect_partial()\n    s.assert_existing_objects_matched()\n"
-    assert linted(tmp_path, TF + source) == ()
+@pytest.mark.parametrize("asking", ["s.assert_existing_objects_matched()", "getattr(s, name)()", "check(s)"])
+def test_a_status_of_unknown_origin_is_not_told_if_it_is_asked_beside(tmp_path, asking):
+    assert linted(tmp_path, f"{TF}def f(s):\n    s.expect_partial()\n    {asking}\n") == ()
 
 
 # Paths that may be None.
