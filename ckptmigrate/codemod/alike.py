@@ -118,7 +118,7 @@ def aligned(kinds: Kinds, olds: Sequence[Made], news: Sequence[Made]) -> list[tu
         return [(at, at, "the two lists are equal, item by item") for at in range(len(olds))]
     texts: dict[str, int] = {}
     left, right = ([texts.setdefault(key, len(texts)) for key in side] for side in keys)
-    found = dict.fromkeys(_named(kinds, olds, news), "both have this name, and nothing else in the list has it")
+    found = dict.fromkeys(_named(olds, news), "both have this name, and nothing else in the list has it")
     found = _with_others(found, _sure(left, right))
     if _is_ascending(found):
         found = _with_others(found, _between(kinds, olds, news, found))
@@ -188,7 +188,7 @@ def _text(kinds: Kinds, item: Made, *, is_old: bool, with_number: bool) -> str:
     return f"{text_of(kinds, item, is_old=is_old)} {item.name if with_number else stem_of(item.name)}{count}"
 
 
-def _named(kinds: Kinds, olds: Sequence[Made], news: Sequence[Made]) -> Iterator[tuple[int, int]]:
+def _named(olds: Sequence[Made], news: Sequence[Made]) -> Iterator[tuple[int, int]]:
     """The items with a name that a person gave, without a number, and that no other item has."""
     sides = [
         {item.name: at for at, item in enumerate(row) if item.name and stem_of(item.name) == item.name}
@@ -197,7 +197,7 @@ def _named(kinds: Kinds, olds: Sequence[Made], news: Sequence[Made]) -> Iterator
     counts = [Counter(item.name for item in row) for row in (olds, news)]
     for name, i in sides[0].items():
         j = sides[1].get(name)
-        if j is not None and counts[0][name] == counts[1][name] == 1 and kinds.of(olds[i], news[j]) is not None:
+        if j is not None and counts[0][name] == counts[1][name] == 1:
             yield i, j
 
 

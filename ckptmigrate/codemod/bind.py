@@ -222,7 +222,7 @@ def _walk(graph: ObjectGraph, number: int, way: Labels, flow: Sequence[Made]) ->
         following: list[tuple[int, int]] = []
         for turn, place in places:
             if label.startswith("#"):
-                following.extend((turn, layer) for layer in _layer(graph, place, label[1:], flow))
+                following.extend(_layer(graph, place, label[1:], flow))
             elif "{i" in label:
                 expression, shift = _expression(label), _shift(label)
                 for name, child in graph.named_children(place).items():
@@ -265,15 +265,24 @@ def _is_of_flow(label: str) -> bool:
     return label in ("_functional", "_operations", "_layers") or label.startswith(("layer-", "layer_with_weights-"))
 
 
-def _layer(graph: ObjectGraph, number: int, label: str, flow: Sequence[Made]) -> Iterator[int]:
-    """The node of one layer of a row, by its name, or by its place if the model has as many as the source."""
+def _layer(graph: ObjectGraph, number: int, label: str, flow: Sequence[Made]) -> Iterator[tuple[int, int]]:
+    """The node of one layer of a row, by its name, or by its place if the model has as many as the source.
+
+    What a loop makes is known by names with the number of the turn; each comes with that number.
+    """
     layers = _layers(graph, number)
     made = next((item for item in flow if item.label == label), None)
     if made is None:
         return
+    if made.is_loop:
+        if "{i" in made.name:
+            expression, shift = _expression(made.name), _shift(made.name)
+            found = ((expression.fullmatch(name), layer) for layer in layers for name in _names(graph, layer))
+            yield from ((int(match[1]) - shift, layer) for match, layer in found if match is not None)
+        return
     named = [layer for layer in layers if made.name and made.name in _names(graph, layer)]
     if len(named) == 1:
-        yield named[0]
+        yield 0, named[0]
         return
     if any(item.is_loop for item in flow):
         return
@@ -281,7 +290,7 @@ def _layer(graph: ObjectGraph, number: int, label: str, flow: Sequence[Made]) ->
     # A Sequential has the input that Keras 3 gives it, and none in Keras 2.
     for own, more in ((list(flow), 0), (weighty, 0), (weighty, 1)):
         if len(layers) == len(own) + more and made in own:
-            yield layers[more + own.index(made)]
+            yield 0, layers[more + own.index(made)]
             return
 
 

@@ -81,6 +81,7 @@ class _Statements:
         for move in inferred.moves:
             self.moves.setdefault((move.old_owner, move.new_owner), []).append(move)
         self.made: dict[tuple[str, str], Statement] = {}
+        self.reached: set[tuple[str, str]] = set()
         self._changing: dict[tuple[str, str], bool] = {}
 
     def all(self) -> list[Statement]:
@@ -101,6 +102,10 @@ class _Statements:
             # Where nothing says what holds it, anything may.
             if owners not in inside and owners not in rooted:
                 self._from("**", "**", owners, None, frozenset())
+        for owners, moves in self.moves.items():
+            # And where what holds it has no path that the source tells.
+            if owners not in self.reached and not all(move.is_kept for move in moves):
+                self._from("**", "**", owners, None, frozenset())
         return list(self.made.values())[:_MOST]
 
     def _keyword(self, old: Made, new: Made, owners: tuple[str, str]) -> None:
@@ -113,17 +118,22 @@ class _Statements:
         """The statements for the objects of a class at two paths."""
         if owners in above:
             return
+        self.reached.add(owners)
         for move in self.moves.get(owners, ()):
             if move.is_row:
                 continue
+            names = move.before.name, move.after.name
+            if move.old[0].startswith("#") and all(names) and names[0] != names[1] and "{" not in "".join(names):
+                self._state(f"name:{names[0]}", f"name:{names[1]}", move)
             for old, new in self._ways(move, source.count("{") + target.count("{")):
                 ends = f"{source}/{old}", f"{target}/{new}"
                 below = move.before.constructor, move.after.constructor
-                why = cause or (None if move.is_kept else move)
+                # An item of a list that changed has to be said where it stayed, too.
+                why = move if not move.is_kept or move.is_placed else cause
                 if below in self.pairs and self._changes(below, frozenset()):
-                    self._from(*ends, below, why if why is not None else None, above | {owners})
-                elif why is not None and ends[0].replace(":int", "") != ends[1]:
-                    self._state(*ends, move if not move.is_kept else why)
+                    self._from(*ends, below, why, above | {owners})
+                elif why is not None and (why.is_placed or ends[0].replace(":int", "") != ends[1]):
+                    self._state(*ends, why)
 
     def _state(self, source: str, target: str, move: Move) -> None:
         self.made.setdefault((source, target), Statement(f"{source}/**", f"{target}/**", move))

@@ -480,8 +480,9 @@ class Body:
 
 
 def _with_items(holder: Made, items: Iterable[Made]) -> Made:
-    """A list or flow with these items, numbered."""
-    numbered = (item if item.is_loop else replace(item, label=str(at)) for at, item in enumerate(items))
+    """A list or flow with these items, numbered; what a loop makes has the loop's number in a flow."""
+    loop = "{at}:{{i}}" if holder.kind == "flow" else "{{i}}"
+    numbered = (replace(item, label=loop.format(at=at) if item.is_loop else str(at)) for at, item in enumerate(items))
     return replace(holder, items=tuple(numbered))
 
 

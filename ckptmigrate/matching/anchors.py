@@ -37,14 +37,28 @@ class Anchor(NamedTuple):
     evidence: str
 
 
-def inferred_anchors(source: ObjectGraph, target: ObjectGraph, rules: Iterable[Rule]) -> Iterator[Anchor]:
+def inferred_anchors(source: ObjectGraph, target: ObjectGraph, rules: Sequence[Rule]) -> Iterator[Anchor]:
     """What rules that are only inferred say of two graphs; nothing for those that lead nowhere."""
+    names = {node.full_name for node in target.nodes} if any(_is_by_name(rule) for rule in rules) else set()
     for rule in rules:
-        if rule.target is not None:
-            evidence = rule.why or f"inferred: {rule.describe()}"
-            for pattern in rule.sources:
-                pairs = sorted(pairs_matching(source, pattern, target, rule.target))
-                yield from (Anchor(s, t, evidence) for s, t in pairs)
+        if rule.target is None:
+            continue
+        evidence = rule.why or f"inferred: {rule.describe()}"
+        for pattern in rule.sources:
+            is_anywhere = pattern.by_name or not pattern.chunks[0]
+            for s, t in sorted(pairs_matching(source, pattern, target, rule.target)):
+                # What begins anywhere may speak of something else, where nothing was renamed.
+                is_there = (
+                    source.nodes[s].full_name in names
+                    if pattern.by_name
+                    else target.find(source.paths[s]) not in (None, t)
+                )
+                if not (is_anywhere and is_there):
+                    yield Anchor(s, t, evidence)
+
+
+def _is_by_name(rule: Rule) -> bool:
+    return any(pattern.by_name for pattern in rule.sources)
 
 
 def take_anchors(draft: Draft, anchors: Iterable[Anchor]) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ _SAID_OTHERWISE = {
     k key wk
     v value wv
     o output_proj wo
-    output out output_proj
+    combine output_proj _combine
     q_proj query_proj query
     k_proj key_proj key
     v_proj value_proj value

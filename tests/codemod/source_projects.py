@@ -212,7 +212,7 @@ class Author:
 
     def _attention(self, module: str) -> Kind:
         names = self.rng.choice(
-            (("query", "key", "value", "output"), ("q", "k", "v", "o"), ("q_proj", "k_proj", "v_proj", "out_proj"))
+            (("query", "key", "value", "combine"), ("q", "k", "v", "o"), ("q_proj", "k_proj", "v_proj", "out_proj"))
         )
         slots = [self.one(name) for name in names]
         name = self.rng.choice(("Attention", "SelfAttention", "MultiHeadAttention2"))

@@ -5,8 +5,11 @@ from inferring import Score, built, infer_case
 from source_changes import case
 
 from ckptmigrate.codemod.bind import bind
+from ckptmigrate.codemod.inferred_rules import format_inferred
 from ckptmigrate.graph import VARIABLE_ROLE
 from ckptmigrate.graph.live import LiveGraph
+from ckptmigrate.matching.anchors import inferred_anchors
+from ckptmigrate.rules import parse_rulebook
 
 SEEDS = range(250)
 
@@ -64,14 +67,17 @@ def test_it_is_bound_to_the_nodes_of_real_models(seed, tmp_path):
     layers = {old.find(("model", *path)): new.find(("model", *other)) for path, other in drawn.layers.items()}
     assert None not in layers
     assert None not in layers.values()
-    for classes in (live.classes_in(new), {}):
-        bound = bind(inferred, old, new, classes)
-        pairs = {anchor.source: anchor.target for anchor in bound.anchors}
-        # What the source tells of layers is right, with the classes of the live model and without.
+    told = [
+        bind(inferred, old, new, live.classes_in(new)).anchors,
+        bind(inferred, old, new).anchors,
+        tuple(inferred_anchors(old, new, parse_rulebook(format_inferred(inferred, "Inferred")))),
+    ]
+    # With the classes of the live model, without them, and as a rule file: what is said of layers is right.
+    for anchors in told:
+        pairs = {anchor.source: anchor.target for anchor in anchors}
         assert {s: pairs[s] for s in layers if s in pairs} == {s: t for s, t in layers.items() if s in pairs}
-        moved = [s for (path, other), s in zip(drawn.layers.items(), layers, strict=True) if path != other]
-        weighty = [
-            s for s in moved if any(VARIABLE_ROLE in old.nodes[n].tensors for n in old.nodes[s].children.values())
-        ]
-        missed = [old.say(s) for s in weighty if s not in pairs]
-        assert len(missed) <= 0.1 * len(weighty), missed
+    found = {anchor.source for anchors in told[:2] for anchor in anchors}
+    moved = [s for (path, other), s in zip(drawn.layers.items(), layers, strict=True) if path != other]
+    weighty = [s for s in moved if any(VARIABLE_ROLE in old.nodes[n].tensors for n in old.nodes[s].children.values())]
+    missed = [old.say(s) for s in weighty if s not in found]
+    assert len(missed) <= 0.1 * len(weighty), missed
