@@ -13,6 +13,7 @@ SAID = {
     "linear_module": "Did you mean",
     "test_restores": "`model/weights` float32[8, 4]: not in the checkpoint, it keeps its initial value",
     "added_variables": "assert_consumed passes",
+    "renamed_by_hand": "passed  outputs",
     "training_goes_on": "w1 and kernel have the same bits",
     "failed_restores": "| without a restore | yes | no |",
 }

@@ -44,11 +44,15 @@ def inferred_summary(inferred: Inferred) -> str:
     """How much was found, in one line."""
     changes, classes = len(inferred.changes), len(inferred.renamed_classes)
     if not changes and not classes and not inferred.undecided:
-        return f"nothing changed in what {len(inferred.classes)} classes and models hold"
-    parts = [f"{changes} of what models hold moved", f"{classes} classes renamed or moved"]
+        return f"nothing changed in what the objects of {_classes(len(inferred.classes))} hold"
+    parts = [f"{changes} moved", f"{_classes(classes)} renamed or elsewhere"]
     if inferred.undecided:
         parts.append(f"{len(inferred.undecided)} not decided")
     return ", ".join(parts)
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
 
 
 def say_move(move: Move) -> str:

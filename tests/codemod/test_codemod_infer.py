@@ -319,7 +319,7 @@ def test_nothing_found_is_said(tmp_path):
     project(tmp_path, layer("self.d = keras.layers.Dense(4)"))
     outcome = run(tmp_path, tmp_path)
     assert outcome.exit_code == 0
-    assert outcome.stdout == "nothing changed in what 1 classes and models hold\n"
+    assert outcome.stdout == "nothing changed in what the objects of 1 class hold\n"
 
 
 def test_a_rule_file_that_a_person_wrote_is_not_replaced(tmp_path):
