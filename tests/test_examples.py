@@ -15,6 +15,7 @@ SAID = {
     "added_variables": "assert_consumed passes",
     "renamed_by_hand": "passed  outputs",
     "training_goes_on": "w1 and kernel have the same bits",
+    "rename_in_git": "the outputs are equal, bit for bit",
     "failed_restores": "| without a restore | yes | no |",
 }
 

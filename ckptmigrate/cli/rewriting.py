@@ -162,7 +162,7 @@ def _run(
         if as_json:
             print_json({**changed.to_data(is_written=write and not refused), **_proof_data(proof)})
         else:
-            _show(changed, proof, is_written=write and not refused)
+            _show(changed, proof, is_written=write and not refused, is_refused=refused)
             if rules_out is not None and not refused:
                 click.echo(f"{rules_out}: the rules")
             if checkpoint is not None and not refused:
@@ -171,7 +171,7 @@ def _run(
         click.echo(f"ckptmigrate: {problem}", err=True)
     if refused:
         click.echo(
-            f"ckptmigrate: nothing was written: {len(changed.unsafe)} unsafe sites. Look at them, then say "
+            f"ckptmigrate: nothing was written: {_count(len(changed.unsafe), 'unsafe site')}. Look at them, then say "
             "--accept-unsafe to edit what is proven.",
             err=True,
         )
@@ -254,9 +254,9 @@ def _files_of(prefix: str) -> list[Path]:
     return [file for file in place.parent.glob(f"{place.name}.*") if file.is_file()] if place.parent.is_dir() else []
 
 
-def _show(changed: Changed, proof: Proof | None, *, is_written: bool) -> None:
+def _show(changed: Changed, proof: Proof | None, *, is_written: bool, is_refused: bool) -> None:
     """The diff, if nothing is written, what is not edited, and the sum of it."""
-    if not is_written:
+    if not is_refused and not is_written:
         for line in changed.diff():
             click.echo(_coloured(line))
     unsafe = changed.unsafe
@@ -269,11 +269,15 @@ def _show(changed: Changed, proof: Proof | None, *, is_written: bool) -> None:
         if len(sites) > _SHOWN:
             click.echo(f"  and {len(sites) - _SHOWN} more (--json has all)")
     said = "edited" if is_written else "would be edited"
-    sums = [f"{changed.edits} places in {len(changed.files)} files {said}", f"{len(unsafe)} unsafe sites"]
-    click.echo("; ".join(sums))
+    edits = f"{_count(changed.edits, 'place')} in {_count(len(changed.files), 'file')} {said}"
+    click.echo(f"{edits}; {_count(len(unsafe), 'unsafe site')}")
     if proof is not None:
         moved = f"{proof.moved} tensors move, {proof.kept} stay"
         click.echo(f"proven: built before and after, the model differs in what the rules say ({moved})")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _say(each: Site) -> str:

@@ -56,7 +56,7 @@ def test_unsafe_sites_are_refused_until_they_are_accepted_and_then_stay(source):
     (source / "untyped.py").write_text(UNTYPED)
     refused = rename("Encoder.enc", "encoder", "src", "--write")
     assert refused.status == 1
-    assert "nothing was written: 1 unsafe sites" in refused.err
+    assert "nothing was written: 1 unsafe site." in refused.err
     assert (source / "nets.py").read_text() == NETS
     accepted = rename("Encoder.enc", "encoder", "src", "--write", "--accept-unsafe", "--json")
     assert accepted.status == 0
