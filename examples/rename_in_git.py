@@ -85,7 +85,7 @@ def run(folder, *command):
     print("$", *command)
     words = {"python": (sys.executable,), "ckptmigrate": (sys.executable, "-m", "ckptmigrate")}
     ran = [*words.get(command[0], command[:1]), *command[1:]]
-    done = subprocess.run(ran, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(ran, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
     print(done.stdout, end="")
     assert done.returncode == 0, done.stderr
 
