@@ -14,6 +14,7 @@ from ckptmigrate.codemod.kinds import (
     Instance,
     Items,
     Kinds,
+    Makes,
     Outside,
     Row,
     join,
@@ -92,6 +93,8 @@ def _generic(
 
     if name == "Optional":
         return read(inner) | NONE
+    if name == "Callable" and len(given) == 2:
+        return frozenset({Makes(read(given[1]))})
     if name == "Union":
         return join(map(read, given))
     if name in _SAME:

@@ -17,14 +17,14 @@ from ckptmigrate.codemod.kinds import (
     Instance,
     Items,
     Kinds,
+    Makes,
     Outside,
     Package,
     Plain,
     Row,
 )
 from ckptmigrate.codemod.project import Class, Module, Place, Project, dotted_name
-from ckptmigrate.codemod.receivers import first_parameter
-from ckptmigrate.codemod.scopes import own_nodes
+from ckptmigrate.codemod.scopes import first_parameter, own_nodes
 
 REFLECTION = frozenset({"getattr", "setattr", "hasattr", "delattr"})
 """Functions that take the name of an attribute."""
@@ -88,7 +88,7 @@ class Family:
                 return None if name in self.above or self._is_open(name) else False
             case Outside(name=name, is_exact=is_exact):
                 return False if is_exact or not self._may_be_base(name) else None
-            case Imported() | Package() | Items() | Row() | Callee() | Plain.OTHER:
+            case Imported() | Package() | Items() | Row() | Callee() | Makes() | Plain.OTHER:
                 return False
         return None
 

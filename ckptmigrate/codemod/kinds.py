@@ -79,7 +79,14 @@ class Callee:
     bound: Instance | ClassItself | None = None
 
 
-Kind = Plain | Instance | ClassItself | Outside | Imported | Package | Items | Row | Callee
+@dataclass(frozen=True, slots=True)
+class Makes:
+    """Something that is called and returns this: a lambda, or what is annotated so."""
+
+    of: Kinds
+
+
+Kind = Plain | Instance | ClassItself | Outside | Imported | Package | Items | Row | Callee | Makes
 Kinds = frozenset[Kind]
 """All that a value may be."""
 
@@ -147,3 +154,17 @@ def _part(kind: Kind, at: int) -> Kinds:
             return parts[at] if at < len(parts) else ANY
         case _:
             return items_of(frozenset({kind}))
+
+
+def instances_of(kinds: Kinds) -> Kinds:
+    """The objects of classes."""
+    found: set[Kind] = set()
+    for kind in kinds:
+        match kind:
+            case ClassItself(name=name):
+                found.add(Instance(name))
+            case Imported(name=name):
+                found.add(Outside(name, is_exact=False))
+            case _:
+                found.add(Plain.ANY)
+    return frozenset(found)

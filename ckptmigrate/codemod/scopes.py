@@ -52,20 +52,37 @@ class Scopes:
     def __init__(self, tree: ast.Module) -> None:
         self.tree = tree
         self.parents: dict[ast.AST, ast.AST] = {}
-        unstable: set[str] = set()
+        self._bound: dict[Scope, Mapping[str, list[Binding]]] = {}
+        self._elsewhere: dict[str, list[tuple[Function, bool]]] = {}
+        """The functions that give a name of a scope around them a value, and whether it is the module's."""
         stack: list[ast.AST] = [tree]
         while stack:
             node = stack.pop()
             if isinstance(node, ast.Global | ast.Nonlocal):
-                unstable.update(node.names)
+                self._note_elsewhere(node)
             for child in ast.iter_child_nodes(node):
                 # Contexts and operators are shared between all nodes, and are nobody's children.
                 if isinstance(child, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop):
                     continue
                 self.parents[child] = node
                 stack.append(child)
-        self._unstable = frozenset(unstable)
-        self._bound: dict[Scope, Mapping[str, list[Binding]]] = {}
+
+    def _note_elsewhere(self, node: ast.Global | ast.Nonlocal) -> None:
+        function = self.scope_of(node)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for name in node.names:
+                self._elsewhere.setdefault(name, []).append((function, isinstance(node, ast.Global)))
+
+    def _given_elsewhere(self, name: str, scope: Scope) -> list[Binding]:
+        """What functions inside a scope give to a name of it by `global` or `nonlocal`."""
+        found: list[Binding] = []
+        for function, is_global in self._elsewhere[name]:
+            around = self.scope_of(function)
+            while not is_global and around is not scope and not isinstance(around, ast.Module):
+                around = self.scope_of(around)
+            if around is scope or (is_global and scope is self.tree):
+                found.extend(each for given, each in _bindings(function) if given == name)
+        return found
 
     def around(self, node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
         """Each node around one with the child that it is reached from, from inside out."""
@@ -101,8 +118,9 @@ class Scopes:
             # A class's names are not seen from the functions in it.
             if is_own or not isinstance(scope, ast.ClassDef):
                 found = self.bound(scope).get(name)
-                if found and name in self._unstable:
-                    return scope, [*found, Binding("unknown", scope)]
+                more = self._given_elsewhere(name, scope) if name in self._elsewhere else []
+                if more:
+                    return scope, [*found, *more] if found else more
                 if found:
                     reaching = self._reaching(name, at, scope, found) if len(found) > 1 else None
                     return scope, found if reaching is None else [reaching]
@@ -144,8 +162,10 @@ class Scopes:
         """The names that a scope binds, with what gives each its value."""
         if scope not in self._bound:
             found: dict[str, list[Binding]] = {}
+            others = {name for name, given in self._elsewhere.items() if any(scope is one for one, _ in given)}
             for name, binding in _bindings(scope):
-                found.setdefault(name, []).append(binding)
+                if name not in others:
+                    found.setdefault(name, []).append(binding)
             self._bound[scope] = found
         return self._bound[scope]
 
@@ -176,6 +196,21 @@ def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
             stack.extend(child for child in ast.iter_child_nodes(node) if _stands_outside(node, child))
         else:
             stack.extend(reversed(list(ast.iter_child_nodes(node))))
+
+
+def first_parameter(function: Function) -> str | None:
+    """The name of the first positional parameter."""
+    positional = [*function.args.posonlyargs, *function.args.args]
+    return positional[0].arg if positional else None
+
+
+def last_name(decorator: ast.expr) -> str:
+    """The last part of the name of a decorator: ``tf.function(...)`` is ``function``."""
+    node = decorator.func if isinstance(decorator, ast.Call) else decorator
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return "?"
 
 
 def parameters(function: Function | ast.Lambda) -> list[ast.arg]:

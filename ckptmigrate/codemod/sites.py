@@ -160,7 +160,7 @@ def text_token(module: Module, node: ast.Constant, old: str, new: str) -> Found:
 
 # Texts
 
-_REGEX = re.compile(r"[\\^$*+?\[\](){}|]")
+_REGEX = re.compile(r"[\\^$*+?\[\]|]")
 
 
 def kind_of_text(text: str, name: str) -> str | None:
@@ -172,7 +172,7 @@ def kind_of_text(text: str, name: str) -> str | None:
     if re.search(r"\s", text.strip()) and "/" not in text and "\\" not in text:
         # Words in a sentence, but for code in it.
         return "key" if re.search(rf"\.{re.escape(name)}(?![A-Za-z0-9_])", text) and "(" in text else None
-    if _REGEX.search(text) and not re.fullmatch(r"[^\\^$*+?\[\]()|]*", text):
+    if _REGEX.search(text):
         return "regex"
     return "key" if re.search(r"[/.:]", text) else "literal"
 
