@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _ADDING: Mapping[str, int] = {"append": 0, "add": 0, "appendleft": 0, "insert": 1, "setdefault": 1}
 """Methods that put a value into a collection, and which argument it is."""
 
+_PUTTING = frozenset({*_ADDING, "extend", "extendleft", "update"})
+"""Methods that put something into a collection."""
+
 
 class Members:
     """Finds what attributes may be, and what is put into collections."""
@@ -125,6 +128,8 @@ class Members:
                     return Binding("value", value, within)
                 case ast.AnnAssign(annotation=annotation):
                     return Binding("annotated", annotation)
+                case ast.AugAssign(op=ast.Add(), value=value):
+                    return Binding("added", value)
                 case ast.For(target=target, iter=value) if target is child:
                     return Binding("item", value, within)
                 case ast.withitem(context_expr=value):
@@ -147,40 +152,52 @@ class Members:
     # Collections that grow
 
     def grown(self, kinds: Kinds, name: str, scope: Scope, module: Module) -> Kinds:
-        """A collection with what is put into it later under the same name."""
+        """A collection with what is put into it later under the same name, or into one that it holds."""
         if not any(isinstance(kind, Items) for kind in kinds):
             return kinds
         found = [kinds]
         for node in ast.walk(scope):
-            match node:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id=named), attr=method)) if named == name:
-                    added = self._put_in(node, method, module)
-                case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=named))], value=value) if named == name:
-                    added = [self._receivers.kinds(value, module)]
-                case _:
-                    continue
-            found.extend(frozenset({Items(each, OTHER if _has_keys(kinds) else frozenset())}) for each in added)
+            held = _held(node)
+            if isinstance(held, ast.Name) and held.id == name:
+                found.append(self._put(node, module, has_keys=_has_keys(kinds)))
         return _merged(join(found))
 
     def _added_to_attribute(self, related: tuple[Class, ...], attribute: str, stores: list[Kinds]) -> Iterator[Kinds]:
         if not any(isinstance(kind, Items) for kind in join(stores)):
             return
         names = {each.name for each in related}
-        keys = OTHER if _has_keys(join(stores)) else frozenset()
         gathered = [kinds for kinds in stores if any(isinstance(kind, Items) for kind in kinds)]
         for module, node in self._grows.get(attribute, ()):
-            match node:
-                case ast.Call(func=ast.Attribute(value=ast.Attribute(value=owner), attr=method)):
-                    added = self._put_in(node, method, module) if self._owns(owner, module, names) else []
-                case ast.Assign(targets=[ast.Subscript(value=ast.Attribute(value=owner))], value=value):
-                    added = [self._receivers.kinds(value, module)] if self._owns(owner, module, names) else []
-                case _:
-                    continue
-            gathered.extend(frozenset({Items(each, keys)}) for each in added)
+            held = _held(node)
+            if isinstance(held, ast.Attribute) and _may_be(self._receivers.kinds(held.value, module), names):
+                gathered.append(self._put(node, module, has_keys=_has_keys(join(stores))))
         yield _merged(join(gathered))
 
-    def _owns(self, owner: ast.expr, module: Module, names: set[str]) -> bool:
-        return _may_be(self._receivers.kinds(owner, module), names)
+    def _put(self, node: ast.AST, module: Module, *, has_keys: bool) -> Kinds:
+        """A collection that holds what a node puts into one, as deep in it as it goes."""
+        match node:
+            case ast.Call(func=ast.Attribute(value=target, attr=method)):
+                put, depth = join(self._put_in(node, method, module)), _depth(target) + 1
+            case ast.Subscript():
+                put, depth = self._stored_at(node, module)
+            case _:
+                return frozenset()
+        for _ in range(depth):
+            put = frozenset({Items(put)})
+        return frozenset({Items(kind.of, OTHER if has_keys else kind.keys) for kind in put if isinstance(kind, Items)})
+
+    def _stored_at(self, node: ast.Subscript, module: Module) -> tuple[Kinds, int]:
+        """What ``x[i] = ...`` stores, and how deep in x."""
+        kinds = self._receivers.kinds
+        match self._receivers.scopes(module).parents.get(node):
+            case ast.Assign(targets=[target], value=value) if target is node:
+                given = kinds(value, module)
+                return items_of(given) if isinstance(node.slice, ast.Slice) else given, _depth(node)
+            case ast.AugAssign(op=ast.Add(), value=value):
+                # A number that gets more, or a list that gets longer.
+                given = kinds(value, module)
+                return (OTHER, _depth(node)) if given == OTHER else (items_of(given), _depth(node) + 1)
+        return ANY, _depth(node)
 
     def _put_in(self, call: ast.Call, method: str, module: Module) -> list[Kinds]:
         if method in _ADDING:
@@ -197,15 +214,34 @@ class Members:
     def _grows(self) -> Mapping[str, list[tuple[Module, ast.AST]]]:
         """Every place that puts something into a collection that an attribute holds, by the attribute's name."""
         found: dict[str, list[tuple[Module, ast.AST]]] = {}
-        putting = {*_ADDING, "extend", "extendleft", "update"}
         for module in self._receivers.project.modules:
             for node in ast.walk(module.tree):
-                match node:
-                    case ast.Call(func=ast.Attribute(value=ast.Attribute(attr=held), attr=method)) if method in putting:
-                        found.setdefault(held, []).append((module, node))
-                    case ast.Assign(targets=[ast.Subscript(value=ast.Attribute(attr=held))]):
-                        found.setdefault(held, []).append((module, node))
+                held = _held(node)
+                if isinstance(held, ast.Attribute):
+                    found.setdefault(held.attr, []).append((module, node))
         return found
+
+
+def _held(node: ast.AST) -> ast.expr | None:
+    """What holds the collection that a node puts something into: ``x`` of ``x[0].append(y)`` and of ``x[0] = y``."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=target, attr=method)) if method in _PUTTING:
+            pass
+        case ast.Subscript(value=target, ctx=ast.Store()):
+            pass
+        case _:
+            return None
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    return target
+
+
+def _depth(target: ast.expr) -> int:
+    """How often something is looked up in a collection."""
+    depth = 0
+    while isinstance(target, ast.Subscript):
+        target, depth = target.value, depth + 1
+    return depth
 
 
 def _may_be(kinds: Kinds, names: set[str]) -> bool:

@@ -225,6 +225,16 @@ class Receivers:
         match binding.how:
             case "value" if isinstance(node, ast.expr):
                 return part_of(self.kinds(node, module), binding.within)
+            case "added" if isinstance(node, ast.expr):
+                # A list that gets longer. What else `+=` makes is not known.
+                return join(
+                    frozenset({Items(items_of(frozenset({kind})))})
+                    if isinstance(kind, Items | Row)
+                    else OTHER
+                    if kind is Plain.OTHER
+                    else ANY
+                    for kind in self.kinds(node, module)
+                )
             case "item" if isinstance(node, ast.expr):
                 return part_of(items_of(self.kinds(node, module)), binding.within)
             case "entered" if isinstance(node, ast.expr):
@@ -290,7 +300,9 @@ class Receivers:
         scopes = self.scopes(module)
         bindings = scopes.bound(scopes.tree).get(name)
         if not bindings:
-            return self._dotted(self.project.resolve(module, name)) if name in module.imports else ANY
+            if name in module.imports:
+                return self._dotted(self.project.resolve(module, name))
+            return self.settle((module.name, name), lambda: self._of_star(name, module))
         return self.settle((module.name, name), lambda: self.bound(name, scopes.tree, bindings, module))
 
     def annotation(self, node: ast.AST | None, module: Module, at: ast.AST) -> Kinds:

@@ -21,12 +21,14 @@ Scope = ast.Module | ast.ClassDef | Function | ast.Lambda | ast.ListComp | ast.S
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, *_COMPREHENSIONS)
 
-How = Literal["value", "item", "entered", "annotated", "parameter", "defined", "imported", "captured", "unknown"]
+How = Literal[
+    "value", "added", "item", "entered", "annotated", "parameter", "defined", "imported", "captured", "unknown"
+]
 """How a binding gives a name its value.
 
-``value``: by assignment of an expression. ``item``: an item of an expression, in a loop. ``entered``: by `with`.
-``annotated``: by an annotation. ``parameter``: of the function. ``defined``: by `def` or `class`. ``imported``: by an
-import. ``captured``: by a pattern of `match`. ``unknown``: in any other way.
+``value``: by assignment of an expression. ``added``: by ``+=``. ``item``: an item of an expression, in a loop.
+``entered``: by `with`. ``annotated``: by an annotation. ``parameter``: of the function. ``defined``: by `def` or
+`class`. ``imported``: by an import. ``captured``: by a pattern of `match`. ``unknown``: in any other way.
 """
 
 
@@ -289,6 +291,8 @@ def _bindings(scope: Scope) -> Iterator[tuple[str, Binding]]:
                     yield from _targets(target, "value", value)
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
                 yield name, Binding("annotated", annotation)
+            case ast.AugAssign(target=ast.Name(id=name), op=ast.Add(), value=value):
+                yield name, Binding("added", value)
             case ast.AugAssign(target=ast.Name(id=name), value=value):
                 yield name, Binding("unknown", value)
             case ast.NamedExpr(target=ast.Name(id=name), value=value):
