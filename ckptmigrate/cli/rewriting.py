@@ -213,6 +213,8 @@ def _rules(changed: Changed, proof: Proof | None, rules_out: str | None) -> str 
     from ckptmigrate.rules import format_rulebook
 
     rules = proof.rules if proof is not None else pattern_rules(changed)
+    if any(step.rename.kind == "layer" for step in changed.steps):
+        warn(["the names of layers are in no object path; a checkpoint of names (TF1, .h5) needs rules with `name:`"])
     head = format_rulebook(rules) if rules else "rules: []\n"
     return head + format_code(step.rename for step in changed.steps)
 

@@ -23,7 +23,7 @@ def _rules(step: Renamed) -> Rulebook:
     rename = step.rename
     ends = escape_segment(rename.old), escape_segment(rename.new)
     match rename.kind:
-        case "class":
+        case "class" | "layer":
             return ()  # paths are made of attributes
         case "keyword":
             return (_rule(f"{ends[0]}/**", f"{ends[1]}/**"),)
@@ -35,12 +35,6 @@ def _rules(step: Renamed) -> Rulebook:
                 rename.describe(),
                 got=f"`{rename.old}` is the name of something else, too ({step.alike})",
                 hint="Say --target MODULE:FACTORY: the model that it builds tells which paths are meant",
-            )
-        case _:
-            raise SourceError(
-                "which full names move is not in the source",
-                rename.describe(),
-                hint="Say --target MODULE:FACTORY: the model that it builds tells",
             )
 
 

@@ -1,6 +1,7 @@
 """`codemod rename` and `codemod apply`: what they show, write and refuse."""
 
 import json
+from pathlib import Path
 
 import pytest
 from builders import ckptmigrate
@@ -8,6 +9,8 @@ from builders import ckptmigrate
 from ckptmigrate.codemod.change import change_source
 from ckptmigrate.codemod.code_rules import CodeRename
 from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.rewrite import write_all
+from ckptmigrate.errors import OutputError
 
 NETS = """\
 class Encoder:
@@ -235,6 +238,34 @@ def test_a_checkpoint_needs_all_that_it_takes(source, options):
     assert ran.status == 2
     assert "Usage" in ran.err
     assert source.exists()
+
+
+def test_the_name_of_a_layer_is_in_no_path(source, tmp_path):
+    (source / "layers.py").write_text("import keras\n\nlayer = keras.layers.Dense(3, name='hidden')\n")
+    ran = rename("--name", "hidden", "inner", "src", "--write", "--rules-out", "rules.yaml")
+    assert ran.status == 0, ran.err
+    assert "needs rules with `name:`" in ran.err
+    assert "name='inner'" in (source / "layers.py").read_text()
+    assert (tmp_path / "rules.yaml").read_text() == ("rules: []\ncode:\n  - rename_layer: {from: hidden, to: inner}\n")
+
+
+def test_if_one_file_cannot_be_written_none_is(source, monkeypatch):
+    changed = change_source(Project.read([source]), [CodeRename("attribute", "Encoder", "enc", "encoder")])
+    replace, done = Path.replace, []
+
+    def fail_the_second_time(self, target):
+        done.append(target)
+        if len(done) == 2:
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_the_second_time)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_all(changed.files)
+    assert len(done) == 2
+    assert (source / "nets.py").read_text() == NETS
+    assert (source / "uses.py").read_text() == USES
+    assert sorted(each.name for each in source.iterdir()) == ["nets.py", "uses.py"]
 
 
 MODELS = """\
