@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ckptmigrate.codemod.alike import stem_of
+from ckptmigrate.codemod.facts import Source
 from ckptmigrate.codemod.infer import Inferred
 from ckptmigrate.codemod.made import INPUTS, Made
 from ckptmigrate.codemod.moves import Labels, Move
@@ -19,6 +21,9 @@ from ckptmigrate.graph import ROOT, ObjectGraph
 from ckptmigrate.matching import Anchor
 
 _HOLE = re.compile(r"\{i([+-]\d+)?\}")
+
+_LIBRARIES = ("keras", "tf_keras", "tensorflow", "sonnet")
+"""Modules whose classes are no project's, though one may be called as they are."""
 
 _FITS = 0.75
 """The share of a class's attributes that an object has to have to be taken for one of it."""
@@ -87,7 +92,8 @@ class _Walk:
         self.endings: dict[str, list[str]] = {}
         for name in self.inferred.new.facts:
             self.endings.setdefault(name.rpartition(".")[2], []).append(name)
-        self.roots = self._roots()
+        olds, news = roots_of(self.inferred.old), roots_of(self.inferred.new)
+        self.roots = {label: (olds[label], news[label]) for label in olds if label in news}
 
     def run(self) -> Bound:
         anchors: list[Anchor] = []
@@ -142,6 +148,8 @@ class _Walk:
 
     def _named(self, name: str) -> str | None:
         """The class of the source that a live object's class is."""
+        if name.partition(".")[0] in _LIBRARIES:
+            return None
         found = self.endings.get(name.rpartition(".")[2], [])
         shared = {each: _shared_ending(each, name) for each in found}
         best = [each for each in found if shared[each] == max(shared.values())]
@@ -160,11 +168,6 @@ class _Walk:
                 scores[key] = len(fitting), -len(own)
         best = [key for key, score in scores.items() if score == max(scores.values())]
         return self.pairs[best[0]] if len(best) == 1 else None
-
-    def _roots(self) -> dict[str, tuple[Made, Made]]:
-        """The keywords of checkpoints that both sides have, with what they are given."""
-        olds, news = ({made.label: made for made in side.roots} for side in (self.inferred.old, self.inferred.new))
-        return {label: (olds[label], news[label]) for label in olds if label in news}
 
     def _renamed_keywords(self, ours: Mapping[str, int], theirs: Mapping[str, int]) -> Iterator[_Step]:
         """Keywords of checkpoints that are called otherwise, by what they are given."""
@@ -201,17 +204,21 @@ class _Walk:
         return next((item.items for item in facts.items if item.label == way[0] and item.kind == "flow"), ())
 
 
+def roots_of(source: Source) -> dict[str, Made]:
+    """The keywords of checkpoints with what they are given, as far as that is of one class wherever it is said."""
+    found: dict[str, set[str]] = {}
+    for made in source.roots:
+        found.setdefault(made.label, set()).add(made.constructor)
+    return {made.label: made for made in source.roots if len(found[made.label]) == 1}
+
+
 def renamed_keywords(inferred: Inferred) -> Iterator[tuple[Made, Made]]:
     """The keywords of checkpoints that only one side has, and that are given one class."""
-    sides = {made.label: made for made in inferred.old.roots}, {made.label: made for made in inferred.new.roots}
+    olds, news = roots_of(inferred.old), roots_of(inferred.new)
     pairs = {(pair.old, pair.new) for pair in inferred.classes}
-    for old in sides[0].values():
-        found = [
-            new
-            for new in sides[1].values()
-            if new.label not in sides[0] and (old.constructor, new.constructor) in pairs
-        ]
-        if old.label not in sides[1] and len(found) == 1:
+    for old in olds.values():
+        found = [new for new in news.values() if new.label not in olds and (old.constructor, new.constructor) in pairs]
+        if old.label not in news and len(found) == 1:
             yield old, found[0]
 
 
@@ -290,8 +297,26 @@ def _layer(graph: ObjectGraph, number: int, label: str, flow: Sequence[Made]) ->
     # A Sequential has the input that Keras 3 gives it, and none in Keras 2.
     for own, more in ((list(flow), 0), (weighty, 0), (weighty, 1)):
         if len(layers) == len(own) + more and made in own:
-            yield 0, layers[more + own.index(made)]
+            if not _contradict(graph, layers[more:], own):
+                yield 0, layers[more + own.index(made)]
             return
+
+
+def _contradict(graph: ObjectGraph, layers: Sequence[int], own: Sequence[Made]) -> bool:
+    """Whether the names of variables show that some of the layers are those of the source, and others are not.
+
+    In a model of one's own class Keras 3 names no layer in them, and then none of them says anything.
+
+    Source: ``to_snake_case`` in Keras 3 ``src/utils/naming.py`` and in tf_keras ``utils/generic_utils.py``.
+    """
+    said: set[bool] = set()
+    for layer, made in zip(layers, own, strict=True):
+        names = _names(graph, layer)
+        words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", made.maker)
+        automatic = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+        if names and made.kind == "object":
+            said.add(bool({made.name, automatic} & {*names, *map(stem_of, names)}))
+    return len(said) > 1
 
 
 def _layers(graph: ObjectGraph, number: int) -> list[int]:

@@ -148,7 +148,7 @@ def _across(kinds: Kinds, each: Objects, olds: Sequence[Far], news: Sequence[Far
 
 def _far_score(kinds: Kinds, one: Far, other: Far, olds: Sequence[Far], news: Sequence[Far]) -> float | None:
     kind = kinds.of(one.made, other.made)
-    if kind is None:
+    if not kind:
         return None
     label = max(name_likeness(one.way[-1], other.way[-1]), name_likeness("_".join(one.way), "_".join(other.way)))
     alike = [[far for far in side if far.made.maker == one.made.maker] for side in (olds, news)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ckptmigrate.codemod.bind import renamed_keywords
+from ckptmigrate.codemod.bind import renamed_keywords, roots_of
 from ckptmigrate.codemod.code_rules import CodeRename, format_code
 from ckptmigrate.codemod.infer import Inferred
 from ckptmigrate.codemod.made import INPUTS, Made
@@ -23,12 +23,17 @@ class Statement:
     Attributes:
         source: The pattern of source paths.
         target: The pattern of target paths.
-        move: What changed.
+        moves: What changed on the way, from the checkpoint down.
     """
 
     source: str
     target: str
-    move: Move
+    moves: tuple[Move, ...]
+
+    @property
+    def evidence(self) -> str:
+        """Where the source says so."""
+        return "; ".join(dict.fromkeys(move.evidence for move in self.moves))
 
 
 def statements(inferred: Inferred) -> list[Statement]:
@@ -63,9 +68,10 @@ def format_inferred(inferred: Inferred, title: str) -> str:
     lines = [f"# {title}", "# They hold where they fit; what a rule under `rules` says comes first.", "inferred:"]
     found = statements(inferred)
     for each in found:
-        move = each.move
-        lines.append(f"  # {move.new_owner}: {'/'.join(move.old)} -> {'/'.join(move.new)}: {move.why}")
-        data = {"rename": {"from": each.source, "to": each.target, "why": move.evidence}}
+        lines.extend(
+            f"  # {move.new_owner}: {'/'.join(move.old)} -> {'/'.join(move.new)}: {move.why}" for move in each.moves
+        )
+        data = {"rename": {"from": each.source, "to": each.target, "why": each.evidence}}
         flow = yaml.safe_dump(data, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
         lines.append(f"  - {flow.removeprefix('{').removesuffix('}')}")
     if not found:
@@ -86,8 +92,7 @@ class _Statements:
 
     def all(self) -> list[Statement]:
         inside = {(move.before.constructor, move.after.constructor) for move in self.inferred.moves} & self.moves.keys()
-        olds = {made.label: made for made in self.inferred.old.roots}
-        news = {made.label: made for made in self.inferred.new.roots}
+        olds, news = roots_of(self.inferred.old), roots_of(self.inferred.new)
         ends = [(olds[label], news[label]) for label in olds if label in news]
         ends += renamed_keywords(self.inferred)
         rooted = set()
@@ -95,25 +100,27 @@ class _Statements:
             owners = old.constructor, new.constructor
             if owners in self.moves:
                 rooted.add(owners)
-                self._from(old.label, new.label, owners, None, frozenset())
-                if old.label != new.label:
-                    self._keyword(old, new, owners)
+                keyword = (_keyword(old, new, owners),) if old.label != new.label else ()
+                self._from(old.label, new.label, owners, keyword, frozenset())
+                if keyword:
+                    self._state(old.label, new.label, keyword)
         for owners in self.moves:
             # Where nothing says what holds it, anything may.
             if owners not in inside and owners not in rooted:
-                self._from("**", "**", owners, None, frozenset())
+                self._from("**", "**", owners, (), frozenset())
         for owners, moves in self.moves.items():
             # And where what holds it has no path that the source tells.
             if owners not in self.reached and not all(move.is_kept for move in moves):
-                self._from("**", "**", owners, None, frozenset())
+                self._from("**", "**", owners, (), frozenset())
         return list(self.made.values())[:_MOST]
 
-    def _keyword(self, old: Made, new: Made, owners: tuple[str, str]) -> None:
-        move = Move(*owners, (old.label,), (new.label,), old, new, "the keyword of a checkpoint, given the same class")
-        self._state(old.label, new.label, move)
-
     def _from(
-        self, source: str, target: str, owners: tuple[str, str], cause: Move | None, above: frozenset[tuple[str, str]]
+        self,
+        source: str,
+        target: str,
+        owners: tuple[str, str],
+        causes: tuple[Move, ...],
+        above: frozenset[tuple[str, str]],
     ) -> None:
         """The statements for the objects of a class at two paths."""
         if owners in above:
@@ -124,19 +131,19 @@ class _Statements:
                 continue
             names = move.before.name, move.after.name
             if move.old[0].startswith("#") and all(names) and names[0] != names[1] and "{" not in "".join(names):
-                self._state(f"name:{names[0]}", f"name:{names[1]}", move)
+                self._state(f"name:{names[0]}", f"name:{names[1]}", (move,))
             for old, new in self._ways(move, source.count("{") + target.count("{")):
                 ends = f"{source}/{old}", f"{target}/{new}"
                 below = move.before.constructor, move.after.constructor
                 # An item of a list that changed has to be said where it stayed, too.
-                why = move if not move.is_kept or move.is_placed else cause
+                why = (*causes, move) if not move.is_kept or move.is_placed else causes
                 if below in self.pairs and self._changes(below, frozenset()):
                     self._from(*ends, below, why, above | {owners})
-                elif why is not None and (why.is_placed or ends[0].replace(":int", "") != ends[1]):
+                elif any(cause.is_placed for cause in why) or ends[0].replace(":int", "") != ends[1]:
                     self._state(*ends, why)
 
-    def _state(self, source: str, target: str, move: Move) -> None:
-        self.made.setdefault((source, target), Statement(f"{source}/**", f"{target}/**", move))
+    def _state(self, source: str, target: str, moves: tuple[Move, ...]) -> None:
+        self.made.setdefault((source, target), Statement(f"{source}/**", f"{target}/**", moves))
 
     def _changes(self, owners: tuple[str, str], above: frozenset[tuple[str, str]]) -> bool:
         """Whether anything at or below the objects of a class has another way to it."""
@@ -173,6 +180,11 @@ class _Statements:
                     labels.append(label)
             said.append("/".join(labels))
         yield said[0], said[1]
+
+
+def _keyword(old: Made, new: Made, owners: tuple[str, str]) -> Move:
+    """A keyword of a checkpoint that is called otherwise, as what moved."""
+    return Move(*owners, (old.label,), (new.label,), old, new, "the keyword of a checkpoint, given the same class")
 
 
 def _split_hole(label: str) -> tuple[str, int, str]:

@@ -21,6 +21,9 @@ _CLEAR = 0.5
 _ALIKE = 0.6
 """So many of the arguments are the same of a thing that got another name."""
 
+_AKIN = 1.0
+"""How alike names are that say as much as what something is."""
+
 _MOST = 64
 """Objects that hold more than this that is not known are left open: the best assignment is cubic."""
 
@@ -63,6 +66,8 @@ class Context:
         kind = self.kinds.of(one.made, other.made)
         if kind is None:
             return label - 0.5 if label == 2 else None  # the same label
+        if label < _AKIN and not all(made.constructor or made.items for made in (one.made, other.made)):
+            return None  # nothing is known of what they are, and their names do not say that they are one
         same = same_arguments(one.made, other.made)
         is_named = bool(one.made.name) and one.made.name == other.made.name
         # One that went and one that came at its place, made otherwise and called otherwise, are not one.

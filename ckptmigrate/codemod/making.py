@@ -21,6 +21,9 @@ Functions = Mapping[str, tuple[Module, ast.FunctionDef]]
 _SCALARS = ("add_weight", "add_variable", "Variable", "get_variable")
 """Calls that make a variable: their first argument may be its name or its shape."""
 
+_LOOK_UPS = ("get", "deserialize")
+"""Functions of Keras that make functions and configurations of text; what they make is no part of a model's objects."""
+
 _MAX_DEPTH = 8
 _MAX_TURNS = 256
 """So many turns of a loop over constants, in a functional model, are followed."""
@@ -418,7 +421,7 @@ class Body:
         if _tensors(given):
             inlined = self._inlined(constructor, arguments, keywords)
             return self._applied(self._made(node, constructor), given) if inlined is None else inlined
-        is_made = maker[:1].isupper() or maker in _SCALARS or constructor in self.functions
+        is_made = maker[:1].isupper() or maker in _SCALARS or (constructor in self.functions and maker not in _LOOK_UPS)
         return self._made(node, constructor) if is_made else None
 
     def _inlined(self, constructor: str, arguments: list[object], keywords: Mapping[str, object]) -> object:

@@ -17,7 +17,7 @@ from ckptmigrate.matching.result import Step
 from ckptmigrate.matching.walk import pairs_matching
 from ckptmigrate.ops import Op, Reshape
 from ckptmigrate.rules import Rule
-from ckptmigrate.spec import Key, fits
+from ckptmigrate.spec import Key, Path, fits
 
 _SHOWN = 20
 """So many are told one by one; the rest are counted."""
@@ -38,27 +38,31 @@ class Anchor(NamedTuple):
 
 
 def inferred_anchors(source: ObjectGraph, target: ObjectGraph, rules: Sequence[Rule]) -> Iterator[Anchor]:
-    """What rules that are only inferred say of two graphs; nothing for those that lead nowhere."""
-    names = {node.full_name for node in target.nodes} if any(_is_by_name(rule) for rule in rules) else set()
+    """What rules that are only inferred say of two graphs; nothing for those that lead nowhere.
+
+    A rule may speak of another class than it was inferred from, where nothing was renamed: what is still at its path
+    is left alone, unless another rule leads there.
+    """
+    found: dict[tuple[int, int], tuple[str, bool]] = {}
     for rule in rules:
-        if rule.target is None:
-            continue
-        evidence = rule.why or f"inferred: {rule.describe()}"
-        for pattern in rule.sources:
+        for pattern in rule.sources if rule.target is not None else ():
+            assert rule.target is not None  # noqa: S101  # mypy cannot see it
             is_anywhere = pattern.by_name or not pattern.chunks[0]
             for s, t in sorted(pairs_matching(source, pattern, target, rule.target)):
-                # What begins anywhere may speak of something else, where nothing was renamed.
-                is_there = (
-                    source.nodes[s].full_name in names
-                    if pattern.by_name
-                    else target.find(source.paths[s]) not in (None, t)
-                )
-                if not (is_anywhere and is_there):
-                    yield Anchor(s, t, evidence)
+                found.setdefault((s, t), (rule.why or f"inferred: {rule.describe()}", is_anywhere))
+    led = {t for _, t in found}
+    for (s, t), (evidence, is_anywhere) in found.items():
+        there = target.find(source.paths[s])
+        is_shift = not is_anywhere and _is_shift(source.paths[s], target.paths[t])
+        if there in (None, t) or is_shift or (there in led and not is_anywhere):
+            yield Anchor(s, t, evidence)
 
 
-def _is_by_name(rule: Rule) -> bool:
-    return any(pattern.by_name for pattern in rule.sources)
+def _is_shift(path: Path, other: Path) -> bool:
+    """Whether two paths differ in positions in lists alone."""
+    return len(path) == len(other) and all(
+        one == two or (one.isdecimal() and two.isdecimal()) for one, two in zip(path, other, strict=True)
+    )
 
 
 def take_anchors(draft: Draft, anchors: Iterable[Anchor]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def fit_packs(packs: Iterable[Pack], source: ObjectGraph, target: ObjectGraph, r
         RuleError: A pack does not fit: some of its rules that each has to lead somewhere lead nowhere. `Problems`
             if several packs do not.
     """
-    said = _said(rulebook, source, target)
+    said = _said((rule for rule in rulebook if not rule.inferred), source, target)
     rules: list[Rule] = []
     notes: list[str] = []
     problems: list[CkptMigrateError] = []
@@ -86,7 +86,9 @@ _What = tuple[tuple[Key, ...], Key | None, tuple[Op, ...]]
 """What a claim says, whoever says it."""
 
 
-def _said(rulebook: Rulebook, source: ObjectGraph, target: ObjectGraph) -> tuple[AbstractSet[Key], AbstractSet[Key]]:
+def _said(
+    rulebook: Iterable[Rule], source: ObjectGraph, target: ObjectGraph
+) -> tuple[AbstractSet[Key], AbstractSet[Key]]:
     """The tensors of each side that a person's rules speak of. What is wrong with the rules is told by matching."""
     claims = [claim for rule in rulebook for claim in _claims(rule, source, target)]
     return {key for claim in claims for key in claim.sources}, {claim.target for claim in claims if claim.target}

@@ -82,7 +82,7 @@ def inferred_data(inferred: Inferred, rules: list[Statement], code: list[CodeRen
             for move in inferred.changes
         ],
         "undecided": [_undecided(each) for each in inferred.undecided],
-        "rules": [{"from": each.source, "to": each.target, "why": each.move.evidence} for each in rules],
+        "rules": [{"from": each.source, "to": each.target, "why": each.evidence} for each in rules],
         "code": [rename.to_data() for rename in code],
     }
 

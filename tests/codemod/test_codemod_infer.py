@@ -1,5 +1,6 @@
 """What two versions of source say of a model: each statement on source that a person can read."""
 
+import json
 import subprocess
 
 import pytest
@@ -106,6 +107,21 @@ def test_hyperparameters_are_no_part_of_the_model(tmp_path):
         layer("self.width = size\nself.a = keras.layers.Dense(size)"),
     )
     assert not moves(found)
+
+
+def test_lists_of_nothing_are_not_each_other(tmp_path):
+    found = inferred(tmp_path, layer("self.losses = []\nself.rows = []"), layer("self.nodes = []\nself._rows = []"))
+    assert moves(found) == {"rows -> _rows"}
+
+
+def test_a_submodule_that_was_handed_over_is_known_by_its_use(tmp_path):
+    made = "self.{0} = encoder\nself.size = size"
+    found = inferred(
+        tmp_path,
+        layer(made.format("enc"), "x = self.enc(x)").replace("size=4", "size, encoder"),
+        layer(made.format("encoder"), "x = self.encoder(x)").replace("size=4", "size, encoder"),
+    )
+    assert moves(found) == {"enc -> encoder"}
 
 
 # Lists.
@@ -328,6 +344,17 @@ def test_a_rule_file_that_a_person_wrote_is_not_replaced(tmp_path):
     outcome = run(tmp_path / "old", tmp_path / "old", "--out", tmp_path / "rules.yaml")
     assert "was not inferred" in str(outcome.exception)
     assert (tmp_path / "rules.yaml").read_text() == "rules: []\n"
+
+
+def test_a_program_reads_all_of_it_as_json(tmp_path):
+    project(tmp_path / "old", layer("self.d = keras.layers.Dense(4)"))
+    project(tmp_path / "new", layer("self.dense = keras.layers.Dense(4)"))
+    said = json.loads(run(tmp_path / "old", tmp_path / "new", "--json").stdout)
+    (change,) = said["changes"]
+    assert (change["class"], change["old"], change["new"]) == ("nets.Net", ["d"], ["dense"])
+    assert change["before"] == {"file": f"{tmp_path}/old/nets.py", "line": 5}
+    assert said["rules"][0]["from"] == "**/d/**"
+    assert said["code"] == [{"rename_attribute": {"class": "nets.Net", "from": "d", "to": "dense"}}]
 
 
 # Revisions in git.

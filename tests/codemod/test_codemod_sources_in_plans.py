@@ -221,6 +221,21 @@ def test_an_inferred_rule_on_any_path_leaves_alone_what_is_there_still(saved):
     assert "model/row/3/kernel" not in steps
 
 
+@pytest.mark.parametrize("pattern", ["model/first/gate/**", "**/first/gate/**"])
+def test_an_inferred_rule_leaves_alone_what_is_where_it_was(saved, pattern):
+    rules = saved / "there.yaml"
+    goal = pattern.replace("gate", "mix")
+    rules.write_text(f"inferred:\n  - rename: {{from: '{pattern}', to: '{goal}'}}\n")
+    steps, _ = plan(saved, str(saved / "ckpt"), "--rules", str(rules))
+    assert steps["model/first/mix/kernel"]["sources"] == ["model/first/mix/kernel/.ATTRIBUTES/VARIABLE_VALUE"]
+
+
+def test_the_reason_is_given_with_what_is_found(saved):
+    rules = (saved / "rules.yaml").read_text()
+    assert "  # nets.Model: first -> cedar: " in rules
+    assert "# nets.Model: row/1 -> row/2: the same text, and" in rules
+
+
 def test_one_source_alone_is_no_use(saved):
     outcome = CliRunner().invoke(cli, ["plan", "a", "--target", "b", "--old-source", str(saved / "old")])
     assert outcome.exit_code == 2
