@@ -19,6 +19,9 @@ from ckptmigrate.codemod.objects import Far, Objects
 from ckptmigrate.codemod.pair_classes import ClassPair, pair_by_use, pair_classes
 from ckptmigrate.codemod.project import Place
 
+_AKIN = 0.8
+"""How alike the names of things are at least that went from one class to another."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
@@ -155,6 +158,6 @@ def _far_score(kinds: Kinds, one: Far, other: Far, olds: Sequence[Far], news: Se
     in_order = len(alike[0]) == len(alike[1]) and one in alike[0] and other in alike[1]
     order = 0.6 if in_order and alike[0].index(one) == alike[1].index(other) else 0.0
     is_named = bool(one.made.name) and one.made.name == other.made.name
-    if not label and not is_named:
+    if label < _AKIN and not is_named:
         return None
     return label + kind + 0.6 * same_arguments(one.made, other.made) + order + 0.8 * is_named

@@ -121,6 +121,8 @@ class Objects:
 
     def _rows(self, one: Unit, other: Unit) -> None:
         found = aligned(self.kinds, one.items, other.items)
+        if not self._are_used_in_order([(one.row[i], other.row[j]) for i, j, _ in found]):
+            found = []
         is_placed = len(found) < max(len(one.items), len(other.items)) or any(i != j for i, j, _ in found)
         for i, j, why in found:
             self._move(Far(one.row[i], one.items[i]), Far(other.row[j], other.items[j]), why, is_placed=is_placed)
@@ -133,6 +135,12 @@ class Objects:
                 for unit, places in ((one, left), (other, right))
             ]
             self.doubtful.append((sides[0], sides[1], "items of a list that changed, and nothing tells which is which"))
+
+    def _are_used_in_order(self, pairs: Sequence[tuple[Labels, Labels]]) -> bool:
+        """Whether the call uses numbered attributes that are paired in one order before and after."""
+        after = {old[0]: new[0] for old, new in pairs if len(old) == len(new) == 1}
+        before = [after[label] for label in self.old.used if label in after]
+        return before == [label for label in self.new.used if label in set(before)]
 
     def _dict(self, one: Unit, other: Unit) -> None:
         holder = Objects(
