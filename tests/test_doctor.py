@@ -273,7 +273,7 @@ def test_values_that_an_optimizer_list_led_astray_are_told_though_every_assertio
     (finding,) = diagnose(path, build).findings
     assert finding.kind == "renamed-attribute"
     assert "`model/head` gets the value of `model/w1`" in finding.rows
-    assert "says nothing of the wrong values" in finding.tensorflow
+    assert "says nothing of values that went by a position" in finding.tensorflow
     assert "--interactive" in finding.mend[-1]
 
 
@@ -539,3 +539,33 @@ def test_a_restore_that_raises_says_the_causes(tmp_path):
     assert "`model/w` is likely `model/kernel`" in str(raised.value)
     report = ckptmigrate.check(of(failed_restores.Pair(kernel="kernel")), path, expect_partial=True)
     assert [finding.kind for finding in report.findings] == ["not-in-checkpoint"]
+
+
+def test_what_a_position_restored_and_names_lead_to_as_well_is_no_finding(tmp_path):
+    """The optimizer's lists lead to a renamed variable; where shapes say that it is the right one, all is well."""
+
+    def make(attribute):
+        model, block = tf.Module(), tf.Module()
+        setattr(model, attribute, block)
+        block.w, block.b = tf.Variable(tf.random.normal((3, 5))), tf.Variable(tf.random.normal((5,)))
+        model.bias = tf.Variable(tf.random.normal((7,)))
+        optimizer = keras.optimizers.Adam()
+        optimizer.build([block.w, block.b, model.bias])
+        return tf.train.Checkpoint(model=model, optimizer=optimizer)
+
+    path = make("encoder_block").save(str(tmp_path / "ckpt"))
+    assert diagnose(path, lambda: make("encoder")).passed
+
+
+def test_what_only_a_position_restored_is_told_as_what_it_is(tmp_path):
+    def make(*attributes):
+        model = tf.Module()
+        for attribute in attributes:
+            setattr(model, attribute, tf.Variable(tf.random.normal((3, 3))))
+        optimizer = keras.optimizers.Adam()
+        optimizer.build([getattr(model, attribute) for attribute in attributes])
+        return tf.train.Checkpoint(model=model, optimizer=optimizer)
+
+    path = make("a", "b").save(str(tmp_path / "ckpt"))
+    (finding,) = diagnose(path, lambda: make("x", "y")).findings
+    assert "got values by their places in the optimizer's lists" in finding.what

@@ -65,6 +65,8 @@ def find_causes(attempt: Attempt) -> tuple[Finding, ...]:
         The causes, the most important first; none if everything was restored.
     """
     left = Open(attempt.restoration)
+    if left.displaced:
+        left.trust(attempt.leads)
     causes: list[Cause] = []
     for detect in _DETECTORS:
         causes += detect(attempt, left)

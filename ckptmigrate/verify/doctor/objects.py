@@ -430,6 +430,11 @@ def find_renamed(attempt: Attempt, left: Open) -> Iterator[Cause]:
         what = (
             f"{count(len(targets), 'variable')} of the model {be(len(targets))} at other paths, and it is open at which"
         )
+        if silent and silent.keys() >= targets - target.slot_owner.keys():
+            what = (
+                f"{count(len(silent), 'variable')} of the model {be(len(silent))} at other paths, and got values by "
+                "their places in the optimizer's lists: nothing else tells whether they are the right ones"
+            )
     yield Cause(
         "renamed-attribute",
         what,
