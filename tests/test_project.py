@@ -2,7 +2,7 @@
 
 import pytest
 
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.source.project import Project
 from ckptmigrate.errors import SourceError
 
 

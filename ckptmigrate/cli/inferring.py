@@ -14,8 +14,8 @@ from ckptmigrate.cli.outputs import patience, print_json, print_lines, write_fil
 from ckptmigrate.errors import CkptMigrateError, OutputError
 
 if TYPE_CHECKING:
-    from ckptmigrate.codemod.infer import Inferred
-    from ckptmigrate.codemod.project import Project
+    from ckptmigrate.codemod.inference.infer import Inferred
+    from ckptmigrate.codemod.source.project import Project
 
 _TITLE = "Inferred from source"
 
@@ -39,7 +39,7 @@ def infer(paths: tuple[str, ...], *, revisions: str | None, out: str | None, as_
     OLD and NEW are files or directories. Nothing is imported or run. What could be several things is left
     open and said. Exit status 1 if a file cannot be parsed; the others are read all the same.
     """
-    from ckptmigrate.codemod.inferred_rules import code_renames, format_inferred, statements
+    from ckptmigrate.codemod.inference.inferred_rules import code_renames, format_inferred, statements
     from ckptmigrate.report.source import inferred_data, inferred_lines, inferred_summary
 
     if revisions is None and len(paths) != 2:
@@ -68,14 +68,14 @@ def infer(paths: tuple[str, ...], *, revisions: str | None, out: str | None, as_
 
 def infer_paths(old: Sequence[str], new: Sequence[str]) -> tuple[Inferred, list[CkptMigrateError]]:
     """What two versions of source say, and the files of either that cannot be parsed."""
-    from ckptmigrate.codemod.project import Project
+    from ckptmigrate.codemod.source.project import Project
 
     return _inferred(Project.read(old), Project.read(new))
 
 
 def infer_revisions(revisions: str, paths: Sequence[str]) -> tuple[Inferred, list[CkptMigrateError]]:
     """The same of two revisions in git."""
-    from ckptmigrate.codemod.revisions import split_range
+    from ckptmigrate.codemod.inference.revisions import split_range
 
     old, new = split_range(revisions)
     with ExitStack() as stack:
@@ -84,15 +84,15 @@ def infer_revisions(revisions: str, paths: Sequence[str]) -> tuple[Inferred, lis
 
 
 def _inferred(old: Project, new: Project) -> tuple[Inferred, list[CkptMigrateError]]:
-    from ckptmigrate.codemod.facts import Source
-    from ckptmigrate.codemod.infer import infer as infer_changes
+    from ckptmigrate.codemod.inference.facts import Source
+    from ckptmigrate.codemod.inference.infer import infer as infer_changes
 
     return infer_changes(Source.read(old), Source.read(new)), [*old.problems, *new.problems]
 
 
 @contextmanager
 def _project_at(revision: str, paths: Sequence[str]) -> Iterator[Project]:
-    from ckptmigrate.codemod.revisions import checked_out, project_of
+    from ckptmigrate.codemod.inference.revisions import checked_out, project_of
 
     with checked_out(revision, paths) as (folder, found):
         yield project_of(folder, found)

@@ -12,16 +12,16 @@ from ckptmigrate.cli.outputs import count_progress, patience, print_json, print_
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ckptmigrate.codemod.lint import Linted
-    from ckptmigrate.codemod.project import Project
-    from ckptmigrate.codemod.rewrite import Rewritten
+    from ckptmigrate.codemod.linting.lint import Linted
+    from ckptmigrate.codemod.source.project import Project
+    from ckptmigrate.codemod.source.rewrite import Rewritten
 
 
 def _explain(context: click.Context, _option: click.Parameter, rule: str | None) -> None:
     """Say what a rule is about, instead of what the command does."""
     if rule is None:
         return
-    from ckptmigrate.codemod.lint_rules import LINT_RULES
+    from ckptmigrate.codemod.linting.lint_rules import LINT_RULES
     from ckptmigrate.report.lint import explanation_lines
 
     found = LINT_RULES.get(rule.upper())
@@ -87,7 +87,7 @@ def lint(
     Exit status 1 if there is an error or a warning, or a file that cannot be parsed. A comment
     `# ckptmigrate: ignore[CM001]` on the line keeps a rule silent there. Nothing is imported or run.
     """
-    from ckptmigrate.codemod.rewrite import write_all
+    from ckptmigrate.codemod.source.rewrite import write_all
     from ckptmigrate.report.lint import finding_lines, lint_data
 
     if not paths:
@@ -118,8 +118,8 @@ def lint(
 
 
 def _lint(paths: tuple[str, ...], ids: frozenset[str], rule_files: tuple[str, ...], way: Any) -> tuple[Project, Linted]:
-    from ckptmigrate.codemod.lint import lint as look
-    from ckptmigrate.codemod.project import Project
+    from ckptmigrate.codemod.linting.lint import lint as look
+    from ckptmigrate.codemod.source.project import Project
     from ckptmigrate.rules import read_rulebooks
 
     rules = read_rulebooks(rule_files) if rule_files else ()
@@ -130,7 +130,7 @@ def _lint(paths: tuple[str, ...], ids: frozenset[str], rule_files: tuple[str, ..
 
 
 def _ids(select: tuple[str, ...], ignore: tuple[str, ...], *, has_rules: bool) -> frozenset[str]:
-    from ckptmigrate.codemod.lint_rules import LINT_RULES
+    from ckptmigrate.codemod.linting.lint_rules import LINT_RULES
 
     def read(given: tuple[str, ...]) -> set[str]:
         found = {each.strip().upper() for text in given for each in text.split(",") if each.strip()}

@@ -21,7 +21,7 @@ from ckptmigrate.cli.outputs import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ckptmigrate.codemod.infer import Inferred
+    from ckptmigrate.codemod.inference.infer import Inferred
     from ckptmigrate.graph import ObjectGraph
     from ckptmigrate.matching import Anchor
     from ckptmigrate.plan import Plan
@@ -180,7 +180,7 @@ def _anchors(
     """What the source says of the two graphs, and what of it could not be followed."""
     if inferred is None:
         return (), ()
-    from ckptmigrate.codemod.bind import bind
+    from ckptmigrate.codemod.inference.bind import bind
 
     bound = bind(inferred, source, target, classes)
     return bound.anchors, bound.notes

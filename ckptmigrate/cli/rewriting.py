@@ -16,10 +16,10 @@ from ckptmigrate.cli.outputs import count_progress, patience, print_json, warn, 
 from ckptmigrate.errors import SourceError
 
 if TYPE_CHECKING:
-    from ckptmigrate.codemod.change import Changed
     from ckptmigrate.codemod.code_rules import CodeRename
-    from ckptmigrate.codemod.oracle import Proof
-    from ckptmigrate.codemod.sites import Site
+    from ckptmigrate.codemod.renaming.change import Changed
+    from ckptmigrate.codemod.renaming.oracle import Proof
+    from ckptmigrate.codemod.renaming.sites import Site
 
 _SHOWN = 40
 """So many sites are listed for a person; `--json` has all."""
@@ -141,9 +141,9 @@ def _run(
     out: str | None,
     as_json: bool,
 ) -> None:
-    from ckptmigrate.codemod.change import change_source
-    from ckptmigrate.codemod.project import Project
-    from ckptmigrate.codemod.rewrite import check_writable
+    from ckptmigrate.codemod.renaming.change import change_source
+    from ckptmigrate.codemod.source.project import Project
+    from ckptmigrate.codemod.source.rewrite import check_writable
 
     _check_options(write=write, target=target, checkpoint=checkpoint, out=out)
     with patience("reading the source"):
@@ -195,7 +195,7 @@ def _proven(changed: Changed, target: str | None) -> Iterator[Proof | None]:
     if target is None:
         yield None
         return
-    from ckptmigrate.codemod.oracle import prove
+    from ckptmigrate.codemod.renaming.oracle import prove
 
     with ExitStack() as stack:
         with patience("building the model before and after"):
@@ -209,7 +209,7 @@ def _rules(changed: Changed, proof: Proof | None, rules_out: str | None) -> str 
     if rules_out is None:
         return None
     from ckptmigrate.codemod.code_rules import format_code
-    from ckptmigrate.codemod.pattern_rules import pattern_rules
+    from ckptmigrate.codemod.renaming.pattern_rules import pattern_rules
     from ckptmigrate.rules import format_rulebook
 
     rules = proof.rules if proof is not None else pattern_rules(changed)
@@ -221,7 +221,7 @@ def _rules(changed: Changed, proof: Proof | None, rules_out: str | None) -> str 
 
 def _write(changed: Changed, proof: Proof | None, target: str | None, checkpoint: str | None, out: str | None) -> None:
     """Write the checkpoint, then the source; if that fails, take the checkpoint away again."""
-    from ckptmigrate.codemod.rewrite import write_all
+    from ckptmigrate.codemod.source.rewrite import write_all
 
     if checkpoint is None or out is None or proof is None:
         write_all(changed.files)

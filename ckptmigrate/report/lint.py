@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from ckptmigrate.codemod.lint import Finding, Linted
-from ckptmigrate.codemod.lint_rules import LintRule, Severity
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.linting.lint import Finding, Linted
+from ckptmigrate.codemod.linting.lint_rules import LintRule, Severity
+from ckptmigrate.codemod.source.project import Project
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 

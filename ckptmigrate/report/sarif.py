@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ckptmigrate import __version__
-from ckptmigrate.codemod.lint import Finding, Linted
-from ckptmigrate.codemod.lint_rules import LINT_RULES, LintRule, Severity
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.linting.lint import Finding, Linted
+from ckptmigrate.codemod.linting.lint_rules import LINT_RULES, LintRule, Severity
+from ckptmigrate.codemod.source.project import Project
 from ckptmigrate.errors import CkptMigrateError
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -8,10 +8,10 @@ from typing import Any
 from rich.markup import escape
 
 from ckptmigrate.codemod.code_rules import CodeRename
-from ckptmigrate.codemod.infer import Inferred
-from ckptmigrate.codemod.inferred_rules import Statement
-from ckptmigrate.codemod.moves import Move, Undecided
-from ckptmigrate.codemod.project import Place
+from ckptmigrate.codemod.inference.infer import Inferred
+from ckptmigrate.codemod.inference.inferred_rules import Statement
+from ckptmigrate.codemod.inference.moves import Move, Undecided
+from ckptmigrate.codemod.source.project import Place
 
 _SHOWN = 20
 

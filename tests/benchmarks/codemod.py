@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from ckptmigrate.codemod.change import change_source
 from ckptmigrate.codemod.code_rules import CodeRename
-from ckptmigrate.codemod.oracle import prove
-from ckptmigrate.codemod.project import Project
-from ckptmigrate.codemod.rename import find_rename
+from ckptmigrate.codemod.renaming.change import change_source
+from ckptmigrate.codemod.renaming.oracle import prove
+from ckptmigrate.codemod.renaming.rename import find_rename
+from ckptmigrate.codemod.source.project import Project
 
 LINES_A_FIGURE = 100_000
 

@@ -21,9 +21,9 @@ sys.path[:0] = [str(HERE.parent / "codemod"), str(HERE.parent)]
 from inferring import Score, infer_case, write
 from source_changes import case
 
-from ckptmigrate.codemod.facts import Source
-from ckptmigrate.codemod.infer import infer
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.inference.facts import Source
+from ckptmigrate.codemod.inference.infer import infer
+from ckptmigrate.codemod.source.project import Project
 
 FIRST = 100_000
 """Other seeds than those that inference was made with."""

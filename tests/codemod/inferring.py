@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from source_changes import Case
 
-from ckptmigrate.codemod.facts import Source
-from ckptmigrate.codemod.infer import Inferred, infer
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.inference.facts import Source
+from ckptmigrate.codemod.inference.infer import Inferred, infer
+from ckptmigrate.codemod.source.project import Project
 
 
 def write(files: dict[str, str], folder):

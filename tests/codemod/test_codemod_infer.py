@@ -9,10 +9,10 @@ from click.testing import CliRunner
 
 from ckptmigrate.cli import cli
 from ckptmigrate.codemod.code_rules import CodeRename, parse_code
-from ckptmigrate.codemod.facts import Source
-from ckptmigrate.codemod.infer import infer
-from ckptmigrate.codemod.inferred_rules import code_renames, format_inferred, statements
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.inference.facts import Source
+from ckptmigrate.codemod.inference.infer import infer
+from ckptmigrate.codemod.inference.inferred_rules import code_renames, format_inferred, statements
+from ckptmigrate.codemod.source.project import Project
 from ckptmigrate.errors import Problems, RuleError, SourceError
 from ckptmigrate.rules import parse_rulebook
 

@@ -4,8 +4,8 @@ import pytest
 from inferring import Score, built, infer_case
 from source_changes import case
 
-from ckptmigrate.codemod.bind import bind
-from ckptmigrate.codemod.inferred_rules import format_inferred
+from ckptmigrate.codemod.inference.bind import bind
+from ckptmigrate.codemod.inference.inferred_rules import format_inferred
 from ckptmigrate.graph import VARIABLE_ROLE
 from ckptmigrate.graph.live import LiveGraph
 from ckptmigrate.matching.anchors import inferred_anchors

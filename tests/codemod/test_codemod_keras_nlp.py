@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ckptmigrate.codemod.facts import Source
-from ckptmigrate.codemod.infer import infer
-from ckptmigrate.codemod.project import Project
+from ckptmigrate.codemod.inference.facts import Source
+from ckptmigrate.codemod.inference.infer import infer
+from ckptmigrate.codemod.source.project import Project
 
 # Every attribute that holds a layer and has another name in 0.8.2.
 RENAMED = {

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from builders import ckptmigrate
 
-from ckptmigrate.codemod.change import change_source
 from ckptmigrate.codemod.code_rules import CodeRename
-from ckptmigrate.codemod.project import Project
-from ckptmigrate.codemod.rewrite import write_all
+from ckptmigrate.codemod.renaming.change import change_source
+from ckptmigrate.codemod.source.project import Project
+from ckptmigrate.codemod.source.rewrite import write_all
 from ckptmigrate.errors import OutputError
 
 NETS = """\

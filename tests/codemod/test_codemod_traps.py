@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from traps import TRAPS
 
-from ckptmigrate.codemod.project import Project
-from ckptmigrate.codemod.rename import find_rename
-from ckptmigrate.codemod.rewrite import undo_all, write_all
+from ckptmigrate.codemod.renaming.rename import find_rename
+from ckptmigrate.codemod.source.project import Project
+from ckptmigrate.codemod.source.rewrite import undo_all, write_all
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ckptmigrate.codemod.edits import Text, apply_edits, import_ckptmigrate
-from ckptmigrate.codemod.lint import lint
-from ckptmigrate.codemod.lint_rules import LINT_RULES
-from ckptmigrate.codemod.project import Module, Project
+from ckptmigrate.codemod.linting.edits import Text, apply_edits, import_ckptmigrate
+from ckptmigrate.codemod.linting.lint import lint
+from ckptmigrate.codemod.linting.lint_rules import LINT_RULES
+from ckptmigrate.codemod.source.project import Module, Project
 from ckptmigrate.rules import parse_rulebook
 
 TF = "import tensorflow as tf\n\n"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from builders import ckptmigrate, files_in
 
-from ckptmigrate.codemod.lint_rules import LINT_RULES
+from ckptmigrate.codemod.linting.lint_rules import LINT_RULES
 
 UNCHECKED = """\
 import tensorflow as tf

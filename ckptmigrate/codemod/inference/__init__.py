@@ -1,0 +1,1 @@
+"""What two versions of a project's source say of a migration."""
