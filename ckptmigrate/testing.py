@@ -45,6 +45,11 @@ def assert_restores(
     from ckptmigrate.graph.template import build_checkpoint
     from ckptmigrate.verify import RestoreError, restore
 
+    if not (callable(model_factory) and not hasattr(model_factory, "weights")) and not isinstance(model_factory, str):
+        raise AssertionError(
+            f"assert_restores builds the model itself: pass the function that makes it (`build`, not `build()`), "
+            f"not a {type(model_factory).__name__}"
+        )
     try:
         return restore(build_checkpoint(model_factory), prefix, level=level, expect_partial=expect_partial)
     except RestoreError as error:
@@ -56,7 +61,9 @@ def assert_restores(
         raise AssertionError(str(error)) from _from_outside(error.__cause__)
 
 
-def _how_to_skip(prefix: str | os.PathLike[str]) -> str:
+def _how_to_skip(prefix: object) -> str:
+    if not isinstance(prefix, str | os.PathLike):
+        return "A checkpoint that is not there proves nothing."
     return (
         "A checkpoint that is not there proves nothing. Where it may be missing, skip the test by name: "
         f'@pytest.mark.skipif(not os.path.exists("{os.fspath(prefix)}.index"), reason="no checkpoint here")'

@@ -188,3 +188,19 @@ def test_a_checkpoint_that_is_damaged_fails(tmp_path):
     Path(f"{prefix}.index").write_bytes(b"nothing")
     with pytest.raises(AssertionError, match=re.escape(prefix)):
         assert_restores(lambda: module("w1"), prefix)
+
+
+def test_a_model_in_place_of_what_makes_it_is_told():
+    with pytest.raises(AssertionError, match="pass the function that makes it"):
+        assert_restores(tf_checkpoint(), "ckpt")
+
+
+def test_no_path_at_all_is_told():
+    with pytest.raises(AssertionError, match="None, for which TensorFlow restores nothing"):
+        assert_restores(tf_checkpoint, None)
+
+
+def tf_checkpoint():
+    import tensorflow as tf
+
+    return tf.train.Checkpoint(model=Weights({"a": weight()}))

@@ -275,10 +275,30 @@ def live_array(variable: Any) -> Any:
     import numpy as np
     import tensorflow as tf
 
+    held = _tensorflow_variable(variable)
     try:
-        return np.asarray(_tensorflow_variable(variable).read_value())
+        copies = _copies(held)
+        if copies:
+            arrays = [np.asarray(each.read_value()) for each in copies]
+            if all(each.tobytes() == arrays[0].tobytes() for each in arrays[1:]):
+                return arrays[0]
+        return np.asarray(held.read_value())
     except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
         return None
+
+
+def _copies(held: Any) -> Sequence[Any]:
+    """The copies of a variable that each replica is to hold alike; none where they are parts of a sum.
+
+    To read such a variable takes the mean of its copies, which may not be the value that all of them have.
+
+    Source: ``SyncOnReadVariable`` in tensorflow/python/distribute/values.py.
+    """
+    import tensorflow as tf
+
+    if not isinstance(held, tf.distribute.DistributedValues) or held.aggregation == tf.VariableAggregation.SUM:
+        return ()
+    return tuple(held.distribute_strategy.experimental_local_results(held))
 
 
 def live_crc(variable: Any) -> int | None:
@@ -311,7 +331,8 @@ def release_values(variables: Iterable[Any]) -> None:
 
     held = [_tensorflow_variable(variable) for variable in variables if is_variable(variable)]
     # What a distribution strategy keeps in several places stays as it is.
-    plain = [each for each in held if isinstance(each, tf.Variable) and not hasattr(each, "values")]
+    distributed = tf.distribute.DistributedValues
+    plain = [each for each in held if isinstance(each, tf.Variable) and not isinstance(each, distributed)]
     by_dtype: dict[Any, list[Any]] = {}
     for each in plain:
         if each.dtype.is_numpy_compatible and each.dtype != tf.string and each.shape.is_fully_defined():

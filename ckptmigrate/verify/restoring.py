@@ -111,7 +111,15 @@ def _prefix(path: str | os.PathLike[str]) -> str:
             got="None, for which TensorFlow restores nothing and says nothing",
             hint="`tf.train.latest_checkpoint` found none: check the directory that it was given",
         )
-    return find_prefix(os.fspath(path))
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise NotACheckpointError(
+            "not a path",
+            "path",
+            expected="a checkpoint's prefix as text, or a pathlib.Path",
+            got=type(path).__name__,
+            hint="The checkpoint comes first, then the path: restore(checkpoint, path)",
+        )
+    return find_prefix(os.fsdecode(path))
 
 
 def _restored(checkpoint: Any, prefix: str, level: Level, *, expect_partial: bool) -> Report:
