@@ -25,7 +25,7 @@ from ckptmigrate.codemod.inference.facts import Source
 from ckptmigrate.codemod.inference.infer import infer
 from ckptmigrate.codemod.source.project import Project
 
-FIRST = 100_000
+FIRST = 700_000
 """Other seeds than those that inference was made with."""
 
 
