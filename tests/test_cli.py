@@ -10,9 +10,11 @@ import pytest
 from builders import ckptmigrate, files_in, floats, read_all, write_tree
 from click.testing import CliRunner
 from corpus import corpus_prefixes
+from rich.tree import Tree
 
 from ckptmigrate import Bundle, __version__
 from ckptmigrate.cli import cli
+from ckptmigrate.cli.outputs import print_lines
 from ckptmigrate.spec import OBJECT_GRAPH_KEY
 
 COMMANDS = ("inspect", "diff", "template", "plan", "apply", "verify", "schema", "demo", "rules")
@@ -228,3 +230,14 @@ def test_a_tree_in_utf_8_reaches_a_pipe(tmp_path):
     command = [sys.executable, "-m", "ckptmigrate", "inspect", prefix]
     ran = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"})
     assert "層" in ran.stdout.decode()
+
+
+def test_what_is_printed_is_what_was_meant_and_no_emoji(capsys):
+    tree = Tree("model.py:new:")
+    tree.add("[bold]:key:[/bold]")
+    print_lines(["healthy  ckpt for :model:new: model.py:new:", tree])
+    assert capsys.readouterr().out.split("\n")[0] == "healthy  ckpt for :model:new: model.py:new:"
+    print_lines([tree])
+    told = capsys.readouterr().out
+    assert "model.py:new:" in told
+    assert ":key:" in told

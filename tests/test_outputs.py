@@ -237,7 +237,83 @@ def test_outputs_that_do_not_depend_on_inputs_are_no_proof_where_there_are_no_la
         return live.checkpoint
 
     check = Twins.make(tmp_path, build, build).verify(inputs=array_file(tmp_path, x=floats(4, 3))).checks[-1]
-    assert (check.outcome, check.hint) == ("not run", "Give inputs that change the outputs: --inputs FILE.npz")
+    assert check.outcome == "not run"
+    assert check.hint.startswith(
+        "No proof, and no failure: outputs that are equal whatever comes in prove nothing. Give "
+    )
+
+
+class Scored(keras.layers.Layer):
+    """Attention whose query and key can be told apart by what it gives alone."""
+
+    def __init__(self, query, key, **options):
+        super().__init__(**options)
+        self.names = (query, key)
+        for name in self.names:
+            setattr(self, name, keras.layers.Dense(3))
+        self.out = keras.layers.Dense(2)
+
+    def call(self, x):
+        query, key = (getattr(self, name)(x) for name in self.names)
+        return self.out(keras.ops.softmax(query @ keras.ops.transpose(key, (0, 2, 1))) @ x)
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Twins whose query and key changed places, so that nothing may pass."""
+
+    def build(*names):
+        inputs = keras.Input((4, 3), name="x")
+        model = keras.Model(inputs, Scored(*names, name="attention")(inputs))
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
+        return {"model": model}
+
+    def prepare(checkpoint):
+        checkpoint.model.train_on_batch(floats(2, 4, 3), floats(2, 4, 2))
+
+    at = "model/_operations/1"
+    return Twins.make(
+        tmp_path_factory.mktemp("crossed"),
+        lambda: build("b", "a"),
+        lambda: build("query", "key"),
+        f"  - rename: {{from: {at}/a/**, to: {at}/query/**}}\n  - rename: {{from: {at}/b/**, to: {at}/key/**}}\n",
+        prepare=prepare,
+    )
+
+
+NOTHING = {
+    "zeros": (np.zeros((2, 4, 3), np.float32), "the outputs do not depend on `model/_operations/1/key/_kernel`, "),
+    "one row of zeros": (np.zeros((1, 4, 3), np.float32), "the outputs do not depend on "),
+    "equal rows of integers": (np.ones((2, 4, 3), int), "the outputs do not depend on "),
+    "nan": (np.full((2, 4, 3), np.nan, np.float32), "has no finite number in either model"),
+    "infinity": (np.full((2, 4, 3), np.inf, np.float32), "has no finite number in either model"),
+    "nothing": (np.zeros((0, 4, 3), np.float32), "has no elements"),
+}
+
+
+@pytest.mark.parametrize("given", NOTHING)
+def test_inputs_that_tell_nothing_prove_nothing(crossed, given, tmp_path):
+    array, told = NOTHING[given]
+    path = array_file(tmp_path, x=array)
+    for check in crossed.verify("training-step", inputs=path).checks[-2:]:
+        assert check.outcome == "not run", check
+        assert check.hint.startswith("No proof, and no failure: ")
+        assert told in check.hint
+        assert path in check.hint
+
+
+def test_inputs_that_tell_something_of_all_variables_are_taken(crossed, tmp_path):
+    checks = crossed.verify("training-step", inputs=array_file(tmp_path, x=floats(2, 4, 3))).checks
+    assert [check.outcome for check in checks[-2:]] == ["failed", "failed"]
+
+
+def test_targets_that_are_no_numbers_prove_nothing_of_a_step(crossed, tmp_path):
+    path = array_file(tmp_path, x=np.zeros((2, 4, 3)) + floats(1, 4, 3), y=np.full((2, 4, 2), np.nan))
+    twins = Twins(crossed.old, crossed.old, crossed.source, None, crossed.source)
+    checks = twins.verify("training-step", with_plan=False, inputs=path).checks
+    assert checks[-1].outcome == "not run"
+    assert "loss `loss` has no finite number in either model" in checks[-1].hint
 
 
 def test_variables_that_changed_places_within_a_layer_are_named(tmp_path):
@@ -518,6 +594,22 @@ def test_variables_that_rest_on_proposals_are_named_until_a_run_told(tmp_path):
     assert structure.evidence["proposals_told_by"] == ["outputs"]
 
 
+def test_a_plan_of_another_model_is_a_problem_of_the_structure(tmp_path):
+    def build(*names):
+        return lambda: subclassed(keras, {"first": names[0], "second": names[1]}).checkpoint
+
+    (tmp_path / "other").mkdir()
+    other = Twins.make(tmp_path / "other", build("a", "b"), build("a", "zzz"))
+    twins = Twins.make(tmp_path, build("e", "f"), build("e", "f"))
+    twins.plan = other.plan
+    report = twins.verify("training-step")
+    assert (
+        "`model/zzz/_kernel/.ATTRIBUTES/VARIABLE_VALUE` of the plan is not in the target: the plan is another "
+        in str(report.checks[0].problems)
+    )
+    assert [check.outcome for check in report.checks[-2:]] == ["not run", "not run"]
+
+
 # The command.
 
 MODEL = """
@@ -584,6 +676,7 @@ def test_the_command_tells_what_only_outputs_can(files):
         (("--source-model", "new.py:build"), "the source model does not hold its checkpoint"),
         (("--source-model", "old"), "not MODULE:FACTORY"),
         (("--level", "outputs"), "--source-model MODULE:FACTORY"),
+        (("--source-model", "old.py:build", "--seed", "-1"), "-1 is not in the range 0<=x<=4294967295"),
         (("--inputs", "x.npz"), "--source-model MODULE:FACTORY"),
         (
             ("--source-model", "old.py:build", "--inputs", "wide.npz"),

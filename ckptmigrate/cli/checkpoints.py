@@ -195,7 +195,13 @@ def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, 
     help="What both models are given: arrays under the names of the inputs, or in their order (numpy.savez); targets "
     "of a training step as `y`. If not given: random, as the model's input signature says.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of random inputs, and of what models draw.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of random inputs, and of what models draw.",
+)
 @JSON
 def verify(
     prefix: str,

@@ -223,6 +223,6 @@ def _show(lines: Iterable[str]) -> None:
     """Print lines of rich markup."""
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line)

@@ -39,7 +39,7 @@ def print_lines(items: Iterable[object]) -> None:
     from rich.console import Console
 
     # A pipe has no width: what reads it wants whole lines.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
+    console = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
     for item in items:
         console.print(item)
 
@@ -117,7 +117,7 @@ def patience(what: str) -> Iterator[None]:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
+    with Console(stderr=True, emoji=False).status(what):
         yield
 
 
@@ -161,7 +161,7 @@ def _bar(what: str, columns: Callable[[], list[Any]]) -> Iterator[Callable[[int,
             from rich.console import Console
             from rich.progress import Progress
 
-            bar = Progress(what, *columns(), console=Console(stderr=True), transient=True)
+            bar = Progress(what, *columns(), console=Console(stderr=True, emoji=False), transient=True)
             bar.start()
             task = bar.add_task(what, total=total)
         bar.update(task, completed=done)

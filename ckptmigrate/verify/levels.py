@@ -77,7 +77,9 @@ def verify_checkpoint(
             checks += _not_run(said, wanted[2:]) if live is None else restore_live(bundle, live, level, is_fresh=True)
         if source is not None and live is not None and not _BOTH.isdisjoint(wanted):
             side = Side("target", said, live.checkpoint, bundle, make)
-            if all(check.outcome == "passed" for check in checks if check.level in ("restore", "coverage")):
+            if plan is not None and checks[0].outcome == "failed":
+                checks += _not_the_plans(wanted[4:])
+            elif all(check.outcome == "passed" for check in checks if check.level in ("restore", "coverage")):
                 checks += compare_models(side, source, plan, wanted)
             else:
                 checks += _not_restored(wanted[4:])
@@ -108,6 +110,16 @@ def _not_run(said: str, levels: tuple[Level, ...]) -> Iterator[Check]:
             "not run",
             f"{said} is a checkpoint, not a model",
             hint="To restore it in TensorFlow, give the model: `--target package.module:factory`",
+        )
+
+
+def _not_the_plans(levels: tuple[Level, ...]) -> Iterator[Check]:
+    for level in levels:
+        yield Check(
+            level,
+            "not run",
+            "the checkpoint is not what the plan makes, so what leads from the old model to it is not known",
+            hint="Give the plan that it was made by, or leave out --plan and name --source",
         )
 
 

@@ -28,7 +28,10 @@ def swappable(plan: Plan, graph: ObjectGraph) -> dict[str, tuple[Key, ...]]:
     """
     groups: dict[str, list[Key]] = {}
     for step in plan.steps:
-        if rests_on_proposal(step) and graph.node_of.get(step.target) not in graph.slot_nodes | graph.scalars:
+        # A plan may be that of another model: what the target does not have is a problem of the structure.
+        is_there = step.target in graph.specs
+        others = graph.slot_nodes | graph.scalars
+        if rests_on_proposal(step) and is_there and graph.node_of.get(step.target) not in others:
             groups.setdefault(str(graph.specs[step.target]), []).append(step.target)
     return {spec: tuple(keys) for spec, keys in sorted(groups.items())}
 

@@ -78,6 +78,11 @@ def check_planned(made: ObjectGraph, wanted: ObjectGraph, plan: Plan) -> Check:
     problems = [*tensors, *edges]
     planned = {step.target for step in plan.steps}
     problems += [f"`{key}` is in no step of the plan" for key in made.specs if key not in planned]
+    problems += [
+        f"`{step.target}` of the plan is not in the target: the plan is another model's"
+        for step in plan.steps
+        if step.target not in wanted.specs
+    ]
     if not plan.is_complete:
         problems.append("the plan has open ends")
     used = {key for step in plan.steps for key in step.sources}

@@ -22,6 +22,7 @@ from ckptmigrate.verify.outputs import named_outputs
 from ckptmigrate.verify.report import Check
 from ckptmigrate.verify.rounding import Operations, Tolerance, difference_of, tolerance_of, watched
 from ckptmigrate.verify.running import Side, is_keras, parameters_of, repeatable
+from ckptmigrate.verify.telling import silent_values, unproven
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -98,7 +99,7 @@ def check_training_step(source: Side, target: Side, batch: Batch, *, plan: Plan 
     moved = sum(theirs.before[key].tobytes() != theirs.after[key].tobytes() for key in differences)
     largest = max((each.absolute for each in differences.values()), default=0)
     random = sorted(ours.operations.random | theirs.operations.random)
-    return Check.of(
+    check = Check.of(
         "training-step",
         f"one step of both models on the same batch: the loss, {variables} variables, {slots} slots and {counters} "
         f"counters and rates compared, {moved} of them changed; largest difference {largest:.3g}, "
@@ -123,6 +124,8 @@ def check_training_step(source: Side, target: Side, batch: Batch, *, plan: Plan 
             "differences": {key: each.to_data() for key, each in differences.items() if each.absolute},
         },
     )
+    check = unproven(check, silent_values(theirs.losses, batch, "loss") if theirs.losses else "")
+    return unproven(check, _lost(theirs, batch))
 
 
 def _steps(source: Side, target: Side, plan: Plan | None) -> list[Step]:
@@ -272,6 +275,17 @@ def _still_problems(stepped: _Stepped) -> Iterator[tuple[str, bool]]:
     elif still:
         shown = ", ".join(f"`{side.say(key)}`" for key in still[:5]) + (", ..." if len(still) > 5 else "")
         yield f"{len(still)} of the {side.role} that are trained did not move: {shown}", False
+
+
+def _lost(stepped: _Stepped, batch: Batch) -> str:
+    """What a step made of values that were finite: where nothing finite is left, there is nothing to compare."""
+    import numpy as np
+
+    for key in sorted(stepped.after.keys() - stepped.frozen):
+        before, after = stepped.before[key], stepped.after[key]
+        if after.size and not np.isfinite(after.astype(complex)).any() and np.isfinite(before.astype(complex)).any():
+            return f"the step leaves no finite number in `{stepped.side.say(key)}` in either model on {batch.origin}"
+    return ""
 
 
 def _hint(target: Side, plan: Plan | None, random: Sequence[str]) -> str:
