@@ -482,6 +482,37 @@ def swap_optimizer(draft: Draft) -> bool:
     return True
 
 
+def refreeze(draft: Draft) -> bool:
+    """One of two layers of a shape was frozen while the model was trained; now it is the other."""
+    if (
+        not draft.source.states
+        or not draft.target.states
+        or any(
+            design.framework == "module" and state.generation == "keras-2.11"
+            for design in (draft.source, draft.target)
+            for state in design.states
+        )
+    ):
+        # Where names alone tell whose slots are whose, variables without names of their own hide it.
+        return False
+    alike: dict[object, list[Part]] = {}
+    for part in dict.fromkeys(part for _, _, part in parts_below(draft.target.root) if is_layer(part)):
+        weights = weights_below(part)
+        if weights and all(w.trainable and not w.ops and len(w.origin) == 1 for w in weights):
+            alike.setdefault(look_of(part), []).append(part)
+    layers = pick(draft, [parts for parts in alike.values() if len(parts) > 1])
+    if layers is None:
+        return False
+    before, now = draft.rng.sample(layers, 2)
+    if not {*weights_below(before)}.isdisjoint(weights_below(now)):
+        return False
+    for weight in weights_below(before):
+        weight.origin[0].trainable = False
+    for weight in weights_below(now):
+        weight.trainable = False
+    return True
+
+
 def compile_model(draft: Draft) -> bool:
     """The model is compiled, or not any more."""
     if not draft.target.states or draft.target.framework not in ("keras2", "keras3"):
@@ -577,6 +608,7 @@ CHANGES: dict[str, tuple[Callable[[Draft], bool], float]] = {
         (bare, 1),
         (rename_roles, 4),
         (to_keras_3, 3),
+        (refreeze, 6),
     )
 }
 """Every change by its name, with how often it is tried."""

@@ -226,6 +226,11 @@ def with_adam(**variables):
     return {"m": variables, "optimizer": adam(list(variables.values()))}
 
 
+def known_slots_of(tree):
+    """The variable of each slot of which the checkpoint says it, by the key of the slot."""
+    return {key: owner for key, (owner, _) in graph_of(tree).slot_owner.items()}
+
+
 def slots_of(tree):
     """Where each slot's values are: (kind, variable) by the key of the slot."""
     graph = graph_of(tree)
@@ -630,6 +635,49 @@ def test_slots_stay_with_their_variable_when_the_flat_lists_shift():
             assert of_target[step.target] == of_source[step.sources[0]]
     assert sum(step.target in of_target for step in found.steps) == 4
     assert {of_target[item.key][1] for item in found.unmatched_target if item.key in of_target} == {"m/a"}
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("", "", "")])
+def test_where_other_variables_are_trained_no_slot_takes_the_place_of_anothers(names):
+    """The optimizer's lists are as long as they were, and no variable moved."""
+
+    def tree(frozen):
+        variables = {
+            label: Var(floats(2, start=n), name) for n, (label, name) in enumerate(zip("abc", names, strict=True))
+        }
+        trained = [variable for label, variable in variables.items() if label != frozen]
+        return {"m": variables, "optimizer": adam(trained), "save_counter": np.int64(1).reshape(())}
+
+    source, target = tree("a"), tree("b")
+    of_source, of_target = slots_of(source), slots_of(target)
+    found = match(source, target)
+    followed = {of_target[step.target]: of_source[step.sources[0]] for step in found.steps if step.target in of_target}
+    assert followed == {(kind, "m/c"): (kind, "m/c") for kind in ("momentum", "velocity")}
+    assert {of_target[item.key][1] for item in found.unmatched_target} == {"m/a"}
+    assert {of_source[item.key][1] for item in found.unmatched_source} == {"m/b"}
+    assert not found.questions
+    assert not found.dropped
+
+
+@pytest.mark.parametrize(("old", "new"), [("abc", "abc"), ("bc", "ac"), ("bc", "??"), ("??", "ac"), ("b?", "a?")])
+def test_slots_keep_their_places_only_if_none_that_is_known_contradicts_it(old, new):
+    """Keras 2.11: a slot's variable is known by its name, which has to be a variable's; `?` is no variable's."""
+
+    def tree(trained):
+        iterations = Var(np.int64(3).reshape(()), "iteration")
+        momentums = [Var(floats(2, start=10 + n), f"SGD/m/{name}") for n, name in enumerate(trained)]
+        optimizer = {"_iterations": iterations, "_variables": [iterations, *momentums], "_momentums": momentums}
+        variables = {name: Var(floats(2, start=n), name) for n, name in enumerate("abc")}
+        return {"m": variables, "optimizer": optimizer, "save_counter": np.int64(1).reshape(())}
+
+    trees = tree(old), tree(new)
+    of_source, of_target = (known_slots_of(each) for each in trees)
+    found = match(*trees)
+    for step in found.steps:
+        if step.target in of_target and step.sources[0] in of_source:
+            assert of_target[step.target] == of_source[step.sources[0]]
+    slots = sum("/_variables/" in step.target for step in found.steps)
+    assert slots == {("abc", "abc"): 3, ("bc", "ac"): 1, ("bc", "??"): 2, ("??", "ac"): 2, ("b?", "a?"): 0}[old, new]
 
 
 def test_a_cycle_is_matched_like_anything_else():

@@ -366,3 +366,79 @@ def test_an_optimizer_whose_slots_mean_the_same_takes_them(before, after, tmp_pa
     new.build()
     migrate(tmp_path, old, new, rules(*([KERAS3] * 2 if after is KERAS3.AdamW else [NEW] * 2)))
     np.testing.assert_allclose(new.train(BATCHES), old.train(BATCHES), rtol=0, atol=1e-6)
+
+
+# Other layers frozen.
+
+
+def frozen_dense(framework: Any, optimizer: Any, frozen: str) -> Any:
+    """Three equal layers of which one is not trained, compiled, with an optimizer for the others."""
+    layers = [framework.layers.Dense(WIDTH, name=name) for name in ("d1", "d2", "d3")]
+    model = framework.Sequential([framework.Input((WIDTH,)), *layers])
+    model.get_layer(frozen).trainable = False
+    model.compile(optimizer, "mse")
+    if isinstance(optimizer, LEGACY.Optimizer):
+        optimizer._create_all_weights(model.trainable_variables)
+    else:
+        optimizer.build(model.trainable_variables)
+    return model
+
+
+def slots_by_variable(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Every slot as ``layer role kind``, as the optimizer itself finds it."""
+    found = {}
+    optimizer = model.optimizer
+    for layer in model.layers:
+        for role, variable in (("kernel", layer.kernel), ("bias", layer.bias)) if layer.trainable else ():
+            if isinstance(optimizer, LEGACY.Optimizer):
+                slots = [optimizer.get_slot(variable, kind) for kind in ("m", "v")]
+            else:
+                index = (
+                    optimizer._get_variable_index(variable)
+                    if isinstance(optimizer, KERAS3.Optimizer)
+                    else optimizer._index_dict[optimizer._var_key(variable)]
+                )
+                slots = [optimizer._momentums[index], optimizer._velocities[index]]
+            found.update(
+                {f"{layer.name} {role} {kind}": slot.numpy() for kind, slot in zip(("m", "v"), slots, strict=True)}
+            )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("framework", "module"), [(tf_keras, LEGACY), (tf_keras, NEW), (keras, KERAS3)], ids=["legacy", "2.11", "3"]
+)
+def test_where_another_layer_is_frozen_its_slots_go_nowhere_and_those_of_the_thawed_one_are_new(
+    framework, module, tmp_path
+):
+    """Nothing moved, and the optimizer's lists are as long as they were: only whose the slots are tells."""
+    old, new = (frozen_dense(framework, module.Adam(RATE), frozen) for frozen in ("d1", "d2"))
+    data = np.random.default_rng(0).normal(size=(8, WIDTH)).astype("f4")
+    old.fit(data, data + 1, epochs=2, verbose=0)
+    source = tf.train.Checkpoint(model=old).save(str(tmp_path / "old"))
+    checkpoint = tf.train.Checkpoint(model=new)
+    template = write_checkpoint(checkpoint, str(tmp_path / "template"), where="new").prefix
+    made = plan_between(source, template, "rules: []\n")
+    assert len(made.unmatched_source) == len(made.unmatched_target) == 4
+    made = plan_between(source, template, "rules: []\n", init_new=True, drop_unused=True)
+    assert (len(made.dropped), [step.status for step in made.steps].count("initial")) == (4, 4)
+    apply_plan(made, str(tmp_path / "migrated"))
+    checkpoint.restore(str(tmp_path / "migrated")).assert_existing_objects_matched().assert_consumed()
+    before, after = slots_by_variable(old), slots_by_variable(new)
+    assert {name[:2] for name in before} == {"d2", "d3"}
+    assert {name[:2] for name in after} == {"d1", "d3"}
+    for name, value in after.items():
+        assert np.all(value == (before[name] if name.startswith("d3") else 0)), name
+    with Bundle.open(str(tmp_path / "migrated")) as bundle:
+        written = [bundle.read(key).tobytes() for key, entry in bundle.entries.items() if entry.spec.shape]
+    assert not {value.tobytes() for name, value in before.items() if name.startswith("d2")}.intersection(written)
+    for layer in old.layers:
+        for theirs, ours in zip(layer.get_weights(), new.get_layer(layer.name).get_weights(), strict=True):
+            assert theirs.tobytes() == ours.tobytes()
+    # Training goes on: of what both train, a step from the moments that it had changes the same.
+    for model in (old, new):
+        layer = model.get_layer("d3")
+        gradients = [tf.constant(value) / 3 for value in layer.get_weights()]
+        model.optimizer.apply_gradients(zip(gradients, [layer.kernel, layer.bias], strict=True))
+    for theirs, ours in zip(old.get_layer("d3").get_weights(), new.get_layer("d3").get_weights(), strict=True):
+        assert theirs.tobytes() == ours.tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ckptmigrate.errors import OperationError
@@ -202,13 +202,11 @@ def _in_order(draft: Draft, olds: Sequence[Slot], news: Sequence[Slot]) -> Answe
     """The one answer that the open slots of each kind are in the same order on both sides."""
     left = [slot for slot in olds if (key := _key(draft.source, slot)) not in draft.used and key not in draft.dropped]
     right = [slot for slot in news if _key(draft.target, slot) not in draft.steps]
-    groups = [
-        (
-            [_key(draft.source, slot) for slot in left if slot.kind == kind],
-            [_key(draft.target, slot) for slot in right if slot.kind == kind],
-        )
-        for kind in dict.fromkeys(slot.kind for slot in right)
-    ]
+    groups = []
+    for kind in dict.fromkeys(slot.kind for slot in right):
+        rows = [[slot for slot in side if slot.kind == kind] for side in (left, right)]
+        if not _contradict(draft, olds, news, zip(*rows, strict=False)):
+            groups.append(([_key(draft.source, s) for s in rows[0]], [_key(draft.target, t) for t in rows[1]]))
     evidence = "they are in the same order in both optimizers, if the variables were given to both in one order"
     return of_order(draft.source, draft.target, groups, evidence)
 
@@ -395,21 +393,60 @@ def _same_order(draft: Draft) -> bool:
 
 
 def _follow_positions(draft: Draft, theirs: Optimizer, ours: Optimizer) -> None:
-    """Slots whose variable is not known keep their place if nothing moved."""
+    """Slots whose variable is not known keep their place if nothing moved, and other slots do not contradict it.
+
+    Another set of layers may be frozen, and no variable moved: equal places are then of other variables.
+    """
+    old, new = ({slot.node: slot for slot in optimizer.slots} for optimizer in (theirs, ours))
+    pairs: list[tuple[Slot, Slot, str]] = []
     for label in sorted(theirs.bookkeeping & ours.bookkeeping):
         source_items = draft.source.nodes[draft.source.nodes[theirs.node].children[label]].children
         target_items = draft.target.nodes[draft.target.nodes[ours.node].children[label]].children
-        if source_items.keys() != target_items.keys():
-            continue
-        for index, s in source_items.items():
-            t = target_items[index]
-            if s in draft.source.slot_nodes and t in draft.target.slot_nodes:
-                path = f"{draft.target.say(ours.node)}/{label}/{index}"
-                draft.equal(
-                    draft.source.nodes[s].tensors[VARIABLE_ROLE],
-                    draft.target.nodes[t].tensors[VARIABLE_ROLE],
-                    f"same path `{path}`, and no variable moved",
-                )
+        if source_items.keys() == target_items.keys():
+            where = f"{draft.target.say(ours.node)}/{label}"
+            pairs.extend(
+                (old[s], new[target_items[index]], f"{where}/{index}")
+                for index, s in source_items.items()
+                if s in old and target_items[index] in new
+            )
+    if _contradict(draft, theirs.slots, ours.slots, [(s, t) for s, t, _ in pairs]):
+        return
+    for s, t, path in pairs:
+        if not (_is_known(s) and _is_known(t)):
+            evidence = f"same path `{path}`, and no variable moved"
+            draft.equal(_key(draft.source, s), _key(draft.target, t), evidence)
+
+
+def _is_known(slot: Slot) -> bool:
+    """Whether the checkpoint says whose the slot is: it then follows its variable, and nothing else."""
+    return slot.variable is not None and slot.certain
+
+
+def _contradict(draft: Draft, theirs: Iterable[Slot], ours: Iterable[Slot], pairs: Iterable[tuple[Slot, Slot]]) -> bool:
+    """Whether any two slots are of two variables, as far as it is known whose the slots of both sides are.
+
+    Args:
+        draft: What is known.
+        theirs: The slots of the source: one of a known variable is no other's.
+        ours: The same of the target.
+        pairs: A slot of the source each, and one of the target.
+    """
+
+    def origins(slot: Slot) -> tuple[str, tuple[int, ...]]:
+        step = draft.step_of(slot.variable)
+        return slot.kind, () if step is None else tuple([draft.source.node_of[key] for key in step.sources])
+
+    old = {slot.node: (slot.kind, (slot.variable,)) for slot in theirs if slot.variable is not None}
+    new = {slot.node: origins(slot) for slot in ours if slot.variable is not None}
+    known = {*old.values()}, {*new.values()}
+    for s, t in pairs:
+        if s.node in old and t.node in new:
+            is_another = old[s.node] != new[t.node]
+        else:
+            is_another = old.get(s.node) in known[1] or new.get(t.node) in known[0]
+        if is_another:
+            return True
+    return False
 
 
 def _start_with_variable(draft: Draft, slot: Slot) -> None:
