@@ -308,6 +308,15 @@ def test_inputs_that_tell_something_of_all_variables_are_taken(crossed, tmp_path
     assert [check.outcome for check in checks[-2:]] == ["failed", "failed"]
 
 
+def test_what_feeds_a_layer_without_variables_is_named_where_it_may_have_changed_places(crossed, tmp_path):
+    told = problems(crossed.verify(inputs=array_file(tmp_path, x=floats(2, 4, 3))), "outputs")
+    at = "model/_operations/1"
+    (line,) = [each for each in told if each.startswith(f"what lies before `{at}/out` and has no variables ")]
+    assert f"with what other layers of `{at}` give, or variables of one shape changed places there: " in line
+    kernels = [f"`{at}/query/_kernel` from `{at}/a/_kernel`", f"`{at}/key/_kernel` from `{at}/b/_kernel`"]
+    assert f"float32[3, 3]: {', '.join(kernels)}" in line
+
+
 def test_targets_that_are_no_numbers_prove_nothing_of_a_step(crossed, tmp_path):
     path = array_file(tmp_path, x=np.zeros((2, 4, 3)) + floats(1, 4, 3), y=np.full((2, 4, 2), np.nan))
     twins = Twins(crossed.old, crossed.old, crossed.source, None, crossed.source)

@@ -207,6 +207,43 @@ def test_training_goes_on_in_keras_3_as_in_keras_2_but_for_ids_that_repeat(tmp_p
         check = step(twins, inputs=str(tmp_path / "b.npz"))
         told = [problem.split("`")[1] for problem in check.problems]
         assert told == (["model/rows/_embeddings", "model/rows/_embeddings/<velocity>"] if repeats else [])
+        assert check.hint.startswith("Only tables differ, and their slots: ") is repeats
+        assert ("give ids that do not repeat in the batch" in check.hint) is repeats
+
+
+def convolved(framework, *, momentum=0.9):
+    k = FRAMEWORKS[framework]
+
+    def build():
+        layers = [k.layers.Conv2D(2, 3, use_bias=False), k.layers.BatchNormalization(momentum=momentum)]
+        model = k.Sequential([k.Input((5, 5, 1)), *layers, k.layers.Flatten(), k.layers.Dense(2)])
+        model.compile(k.optimizers.SGD(0.1, momentum=0.9), "mse")
+        model.optimizer.build(model.trainable_variables)
+        return {"model": model}
+
+    return build
+
+
+CONVOLVED = """
+  - rename: {from: model/layer-0/kernel, to: model/_functional/_operations/1/_kernel}
+  - rename: {from: model/layer-1/**, to: model/_functional/_operations/2/**}
+  - rename: {from: model/layer-3/kernel, to: model/_functional/_operations/4/_kernel}
+  - rename: {from: model/layer-3/bias, to: model/_functional/_operations/4/bias}
+"""
+
+
+def test_a_variance_that_keras_2_corrects_is_told_and_no_failure(tmp_path):
+    def prepare(checkpoint):
+        checkpoint.model.train_on_batch(np.linspace(-1, 1, 50).reshape(2, 5, 5, 1), np.ones((2, 2)))
+
+    twins = Twins.make(tmp_path, convolved("keras2"), convolved("keras3"), CONVOLVED, prepare=prepare)
+    check = step(twins)
+    assert check.outcome == "passed", check.problems
+    assert list(check.evidence["trained_otherwise"]) == ["model/_functional/_operations/2/moving_variance"]
+    assert "multiplies the variance of a batch of n by n / (n - 1)" in check.proof
+    # Only a difference of that size: another momentum is another one.
+    twins.new = convolved("keras3", momentum=0.8)
+    assert "`model/_functional/_operations/2/moving_variance` differs after the step" in str(step(twins).problems)
 
 
 def test_a_model_without_a_training_step_is_bad_input(tmp_path):

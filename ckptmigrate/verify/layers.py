@@ -49,7 +49,9 @@ class Divergence:
         outputs: The largest difference of what they gave.
         variables: What of its variables differs, one fact each.
         place: The source's layer that gets what the target's gets, if that is another one.
-        alike: Of a layer whose variables agree, those of one shape that the plan gave other paths, in words.
+        alike: Of a layer whose variables agree, those of one shape that the plan gave other paths, in words; of one
+            that gets other inputs, those beside it in what holds it.
+        parent: The path of what holds it, of a layer that gets other inputs.
     """
 
     layer: str
@@ -59,6 +61,7 @@ class Divergence:
     variables: tuple[str, ...]
     place: str = ""
     alike: tuple[str, ...] = ()
+    parent: str = ""
 
     def lines(self) -> Iterator[str]:
         """In words, the layer first."""
@@ -79,7 +82,12 @@ class Divergence:
             if self.place:
                 yield f"`{self.layer}` gets what `{self.place}` gets in the source: it stands at another place"
             else:
-                yield f"what lies before `{self.layer}` and has no variables computes something else"
+                yield f"what lies before `{self.layer}` and has no variables computes something else" + (
+                    f" with what other layers of `{self.parent}` give, or variables of one shape changed places "
+                    f"there: {'; '.join(self.alike)}"
+                    if self.alike
+                    else ""
+                )
         yield from self.variables
 
     def to_data(self) -> dict[str, Any]:
@@ -92,6 +100,7 @@ class Divergence:
             "variables": self.variables,
             "place": self.place,
             "alike": self.alike,
+            "parent": self.parent,
         }
 
 
@@ -134,10 +143,23 @@ def first_divergence(
         held = our_trace.held[twin]
         variables = [*_differing(number, twin, (ours, held), (theirs, their_trace.held[number]), steps)]
         place = "" if got is None else _place(our_trace, calls[0], tolerance, ours.graph)
-        alike = () if variables or steps is None else tuple(_alike(ours, theirs, their_trace.held[number], steps))
+        own = their_trace.held[number]
+        # Scores of queries and keys have no variables: what computes them is what holds both layers.
+        parent = _parent(their_trace, number) if got is not None and not place else number
+        beside = their_trace.held[parent] - own if parent != number else own
+        alike = () if variables or steps is None else tuple(_alike(ours, theirs, beside, steps))
         names = theirs.graph.say(number), ours.graph.say(twin)
-        return Divergence(*names, got, gave, tuple(variables), place, alike), compared
+        said = theirs.graph.say(parent) if parent != number else ""
+        return Divergence(*names, got, gave, tuple(variables), place, alike, said), compared
     return None, compared
+
+
+def _parent(trace: Trace, number: int) -> int:
+    """The smallest layer that was called and holds another; the layer itself if there is none."""
+    own = trace.held[number]
+    return min(
+        (each for each in trace.calls if trace.held[each] > own), key=lambda each: len(trace.held[each]), default=number
+    )
 
 
 def _place(trace: Trace, call: Call, tolerance: Tolerance, graph: ObjectGraph) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptmigrate.errors import RunError
+from ckptmigrate.graph import VARIABLE_ROLE
 from ckptmigrate.matching import Step
 from ckptmigrate.ops import Average, Custom, Fill, FoldBias, FoldKernel, Resize, Vocab
 from ckptmigrate.plan import Plan
@@ -20,8 +21,8 @@ from ckptmigrate.verify.inputs import TARGETS, Batch, bind
 from ckptmigrate.verify.layers import expected_of
 from ckptmigrate.verify.outputs import named_outputs
 from ckptmigrate.verify.report import Check
-from ckptmigrate.verify.rounding import Operations, Tolerance, difference_of, tolerance_of, watched
-from ckptmigrate.verify.running import Side, is_keras, parameters_of, repeatable
+from ckptmigrate.verify.rounding import Difference, Operations, Tolerance, difference_of, tolerance_of, watched
+from ckptmigrate.verify.running import Side, is_keras, parameters_of, recorded, repeatable
 from ckptmigrate.verify.telling import silent_values, unproven
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ _DECAY = 2**-25 / (1 - 0.999)
 before they subtract it from 1, as legacy Keras does, and some after."""
 
 
+_MOMENTS = 2**-20
+"""What variances of a batch may differ by, beside all else: the two ways to compute one add up in another order."""
+
+_BESSEL = (
+    "the fused BatchNormalization of Keras 2 multiplies the variance of a batch of n by n / (n - 1) before it averages "
+    "it, Keras 3 does not; with that, they agree"
+)
+"""Source: ``_fused_batch_norm`` of tf_keras/src/layers/normalization/batch_normalization.py, ``call`` of
+keras/src/layers/normalization/batch_normalization.py."""
+
+
 @dataclass(frozen=True)
 class _Stepped:
     """A model after one step.
@@ -48,6 +60,7 @@ class _Stepped:
         after: The values now, of the same keys.
         frozen: What is not trained.
         operations: What ran.
+        sizes: Of each BatchNormalization, by its node: how many elements each of its variances is of.
     """
 
     side: Side
@@ -56,6 +69,7 @@ class _Stepped:
     after: Mapping[Key, Array]
     frozen: frozenset[Key]
     operations: Operations
+    sizes: Mapping[int, int]
 
 
 def check_training_step(source: Side, target: Side, batch: Batch, *, plan: Plan | None = None, seed: int = 0) -> Check:
@@ -82,15 +96,25 @@ def check_training_step(source: Side, target: Side, batch: Batch, *, plan: Plan 
     specs = {key: entry.spec for key, entry in source.bundle.entries.items()}
     tolerance = tolerance_of(ours.operations, theirs.operations, [] if plan is None else steps, specs)
     problems, differences, skipped = _loss_problems(ours, theirs, tolerance), {}, []
+    otherwise: dict[str, Difference] = {}
+    differing: list[Key] = []
+    lost_loss = bool(problems)
     for step in steps:
         if step.target not in theirs.after or any(key not in ours.after for key in step.sources):
             skipped.append(step.target)
             continue
         expected = expected_of(step, source, target, [ours.after[key] for key in step.sources])
+        corrected = _corrected(step, ours, theirs, expected)
         allowed = tolerance.wider(_DECAY) if step.target in theirs.side.slots else tolerance
         differences[step.target] = found = difference_of(expected, theirs.after[step.target], allowed)
+        if found.beyond and corrected is not None:
+            allowed = tolerance.wider(_MOMENTS)
+            if not difference_of(corrected, theirs.after[step.target], allowed).beyond:
+                otherwise[target.say(step.target)] = found
+                continue
         if found.beyond:
             problems.append(f"`{target.say(step.target)}` differs after the step by up to {found}")
+            differing.append(step.target)
     problems += [*_count_problems(ours), *_count_problems(theirs)]
     still = [*_still_problems(ours), *_still_problems(theirs)]
     problems += [line for line, is_problem in still if is_problem]
@@ -106,9 +130,13 @@ def check_training_step(source: Side, target: Side, batch: Batch, *, plan: Plan 
         f"tolerance {tolerance}; {batch}"
         + (f"; {len(skipped)} are not in both models" if skipped else "")
         + "".join(f"; {line}" for line, is_problem in still if not is_problem)
+        + "".join(
+            f"; `{name}` differs by up to {each.absolute:.3g}, as it has to: {_BESSEL}"
+            for name, each in otherwise.items()
+        )
         + (f"; numbers were drawn, with equal seeds ({', '.join(random)})" if random else ""),
         problems,
-        _hint(target, plan, random),
+        _repeated(theirs.side, differing, lost_loss=lost_loss) or _hint(target, plan, random),
         {
             "tolerance": tolerance.relative,
             "inputs": str(batch),
@@ -121,6 +149,7 @@ def check_training_step(source: Side, target: Side, batch: Batch, *, plan: Plan 
             "counters": counters,
             "changed": moved,
             "skipped": skipped,
+            "trained_otherwise": {name: each.to_data() for name, each in otherwise.items()},
             "differences": {key: each.to_data() for key, each in differences.items() if each.absolute},
         },
     )
@@ -138,8 +167,9 @@ def _steps(source: Side, target: Side, plan: Plan | None) -> list[Step]:
 def _step(side: Side, batch: Batch, targets: Any, set_seeds: Any) -> _Stepped:
     args, kwargs = bind(batch, side)
     own = side.carried("train_step")
+    norms = {number: thing for number, thing in enumerate(side.live.objects) if _is_batch_norm(thing)}
     set_seeds()
-    with watched() as operations:
+    with watched() as operations, recorded(norms) as calls:
         if own is not None:
             result = _own_step(side, own, args, kwargs, targets)
         elif is_keras(side.model) and _is_compiled(side.model):
@@ -168,6 +198,65 @@ def _step(side: Side, batch: Batch, targets: Any, set_seeds: Any) -> _Stepped:
             key for key, variable in variables.items() if key in kept or not getattr(variable, "trainable", True)
         ),
         operations,
+        {
+            number: made[0].inputs[0].size // norms[number].moving_variance.shape[0]
+            for number, made in calls.items()
+            if len(made) == 1 and made[0].inputs
+        },
+    )
+
+
+def _is_batch_norm(thing: Any) -> bool:
+    return is_keras(thing) and any(kind.__name__ == "BatchNormalization" for kind in type(thing).__mro__)
+
+
+def _corrected(step: Step, ours: _Stepped, theirs: _Stepped, expected: Array) -> Array | None:
+    """What a variance that is averaged has to be where only one of the two models corrects that of a batch."""
+    if step.ops or len(step.sources) != 1:
+        return None
+    found = [_norm_of(each, key) for each, key in ((ours, step.sources[0]), (theirs, step.target))]
+    if found[0] is None or found[1] is None:
+        return None
+    (our_layer, our_size), (layer, size) = found[0], found[1]
+    corrects = [bool(getattr(each, "fused", False)) for each in (our_layer, layer)]
+    if corrects[0] == corrects[1] or our_size != size or size < 2 or our_layer.momentum != layer.momentum:
+        return None
+    kept = layer.momentum * theirs.before[step.target].astype(float)
+    factor = (size - 1) / size if corrects[0] else size / (size - 1)
+    made: Array = (kept + (expected.astype(float) - kept) * factor).astype(expected.dtype)
+    return made
+
+
+def _norm_of(stepped: _Stepped, key: Key) -> tuple[Any, int] | None:
+    """The BatchNormalization whose averaged variance a variable is, and of how many elements a variance is."""
+    side = stepped.side
+    for number, size in stepped.sizes.items():
+        if side.graph.nodes[number].children.get("moving_variance") == side.node_at[key]:
+            return side.live.objects[number], size
+    return None
+
+
+def _repeated(side: Side, differing: Sequence[Key], *, lost_loss: bool) -> str:
+    """What to do where tables and their slots alone differ after the step.
+
+    Source: ``_deduplicate_sparse_grad`` of tf_keras/src/optimizers/optimizer.py; ``update_step`` of
+    keras/src/optimizers/adam.py, whose ``square`` takes slices as they are (keras/src/backend/tensorflow/sparse.py).
+    """
+    tables = {
+        child
+        for number, thing in enumerate(side.live.objects)
+        if is_keras(thing) and any(kind.__name__ == "Embedding" for kind in type(thing).__mro__)
+        for child in side.graph.nodes[number].children.values()
+    }
+    nodes = [side.node_at[key] for key in differing]
+    owners = [side.graph.slot_owner.get(side.graph.nodes[node].tensors[VARIABLE_ROLE], (None, ""))[0] for node in nodes]
+    own = [node if owner is None else side.graph.node_of[owner] for node, owner in zip(nodes, owners, strict=True)]
+    if lost_loss or not own or not tables.issuperset(own):
+        return ""
+    return (
+        "Only tables differ, and their slots: Keras 2 adds up the gradients of a row whose id comes more than once "
+        "before it squares them, Keras 3 squares each, so they train such rows differently. To tell this from a fault, "
+        "give ids that do not repeat in the batch: --inputs FILE.npz"
     )
 
 
