@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ckptmigrate.bundle import Bundle
 from ckptmigrate.errors import RunError
@@ -15,7 +16,7 @@ from ckptmigrate.verify.comparing import Comparison, compare_models
 from ckptmigrate.verify.proposals import swappable, with_proposals
 from ckptmigrate.verify.report import LEVELS, Check, Level, Report
 from ckptmigrate.verify.restoration import find_restored
-from ckptmigrate.verify.restoring import restore_live
+from ckptmigrate.verify.restoring import explain, restore_live
 from ckptmigrate.verify.running import Side
 from ckptmigrate.verify.structure import check_planned, check_restoration
 
@@ -70,7 +71,8 @@ def verify_checkpoint(
             make = load_factory(target)
             live = _read_live(make, said, with_counter=plan is not None)
             graph = live.graph
-        checks = [check_restoration(find_restored(made, graph)) if plan is None else check_planned(made, graph, plan)]
+        restoration = find_restored(made, graph)
+        checks = [check_restoration(restoration) if plan is None else check_planned(made, graph, plan)]
         if "checksums" in wanted:
             checks.append(check_checksums(bundle, plan, deep=deep))
         if needs_model:
@@ -85,7 +87,11 @@ def verify_checkpoint(
                 checks += _not_restored(wanted[4:])
         if plan is not None:
             checks[0] = with_proposals(checks[0], swappable(plan, graph), graph, checks[1:])
-        return Report(prefix, said, tuple(checks))
+        report = Report(prefix, said, tuple(checks))
+        # Where a level failed, what to do is with it; where none did, there may be values that no level can doubt.
+        return (
+            replace(report, findings=explain(report, restoration, live)) if plan is None and report.passed else report
+        )
 
 
 def _read_live(factory: Factory, said: str, *, with_counter: bool) -> LiveGraph:

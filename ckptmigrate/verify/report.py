@@ -154,8 +154,9 @@ class RestoreError(CkptMigrateError):
     exit_status = 1
 
     def __init__(self, report: Report) -> None:
-        failed = ", ".join(check.level for check in report.checks if check.outcome == "failed")
-        super().__init__("the restore is not proven", report.prefix, expected="every level to pass", got=failed)
+        failed = [check.level for check in report.checks if check.outcome == "failed"]
+        got = ", ".join(failed or [finding.kind for finding in report.findings])
+        super().__init__("the restore is not proven", report.prefix, expected="every level to pass", got=got)
         self.report = report
 
     def __str__(self) -> str:

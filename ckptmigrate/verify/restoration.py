@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from ckptmigrate.graph import CONFIG_ROLE, ROOT, ObjectGraph
+from ckptmigrate.graph import CONFIG_ROLE, ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.spec import Key, fits
 
 Call = Literal["restore", "read"]
@@ -15,6 +17,9 @@ Call = Literal["restore", "read"]
 
 LADDER = ("assert_nontrivial_match", "assert_existing_objects_matched", "assert_consumed")
 """TensorFlow's assertions on what ``restore`` returns, from weak to strong."""
+
+_INDEX = re.compile(r"(layer(_with_weights)?-)?\d+")
+"""Edges that are positions: of lists, and of the layers of a functional model of Keras 2."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,74 @@ class Restoration:
     @property
     def is_whole(self) -> bool:
         """Whether everything on both sides finds its place."""
-        return not (self.misfits or self.missing or self.unused or self.doubled or self.crossed)
+        wrong = self.misfits or self.missing or self.unused or self.doubled or self.crossed or self.astray
+        return not wrong
+
+    @cached_property
+    def by_name(self) -> frozenset[tuple[int, int]]:
+        """The source's and the target's objects that one walk along named edges leads to.
+
+        In a list that has another length now, an index says nothing.
+        """
+        pairs = {(ROOT, ROOT)}
+        stack = [(ROOT, ROOT)]
+        while stack:
+            number, twin = stack.pop()
+            ours, theirs = self.source.named_children(number), self.target.named_children(twin)
+            is_same_length = ours.keys() == theirs.keys() or _length(ours) == _length(theirs)
+            for label in ours.keys() & theirs.keys():
+                pair = ours[label], theirs[label]
+                if pair not in pairs and (is_same_length or not _INDEX.fullmatch(label)):
+                    pairs.add(pair)
+                    stack.append(pair)
+        return frozenset(pairs)
+
+    @cached_property
+    def astray(self) -> Mapping[Key, Key]:
+        """The variables that are restored from another than the one that their own path leads to, with that.
+
+        The lists that an optimizer keeps (``_trainable_variables/3``) are the shortest walk to a variable, so that
+        TensorFlow goes by them and not by the names of attributes. No assertion sees it. Where the variable's own
+        name agrees with the list, it is the path that changed.
+        """
+        reached = {twin for _, twin in self.by_name}
+        ours, theirs = _names(self.source), _names(self.target)
+        return {
+            into: key
+            for into, key in self._by_position()
+            if (twin := self.target.node_of[into]) in reached
+            and not (twin in theirs and ours.get(self.source.node_of[key]) == theirs[twin])
+        }
+
+    @cached_property
+    def positional(self) -> Mapping[Key, Key]:
+        """The variables that nothing but a position leads to, and that no path contradicts: they may be right."""
+        return {into: key for into, key in self._by_position() if into not in self.astray}
+
+    def _by_position(self) -> Iterator[tuple[Key, Key]]:
+        """The variables that get a value though no walk that a person would say leads to both."""
+        source, target = self.source, self.target
+        if "name" in (source.kind, target.kind):
+            return
+        own = source.slot_nodes | source.scalars
+        for into, key in self.restored.items():
+            number, twin = source.node_of[key], target.node_of[into]
+            if number in own or source.nodes[number].tensors.get(VARIABLE_ROLE) != key:
+                continue
+            if target.find(source.paths[number]) == twin or source.find(target.paths[twin]) == number:
+                continue
+            if (number, twin) not in self.by_name:
+                yield into, key
+
+
+def _length(edges: Iterable[str]) -> int:
+    return sum(1 for label in edges if _INDEX.fullmatch(label))
+
+
+def _names(graph: ObjectGraph) -> dict[int, str]:
+    """The full names of variables that no other has."""
+    counted = Counter(node.full_name for node in graph.nodes)
+    return {number: node.full_name for number, node in enumerate(graph.nodes) if counted[node.full_name] == 1}
 
 
 def find_restored(source: ObjectGraph, target: ObjectGraph) -> Restoration:

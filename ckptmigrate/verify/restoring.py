@@ -29,7 +29,7 @@ from ckptmigrate.graph.live import (
 )
 from ckptmigrate.spec import DType, Key
 from ckptmigrate.verify.equality import holds_equal
-from ckptmigrate.verify.report import LEVELS, Check, Level, Report, RestoreError
+from ckptmigrate.verify.report import LEVELS, Check, Finding, Level, Report, RestoreError
 from ckptmigrate.verify.restoration import LADDER, Call, Restoration, find_restored
 from ckptmigrate.verify.structure import check_restoration
 
@@ -147,15 +147,23 @@ def _restored(checkpoint: Any, prefix: str, level: Level, *, expect_partial: boo
         structure = check_restoration(restoration, expect_partial=expect_partial)
         checks = [structure, *restore_live(bundle, live, level, expect_partial=expect_partial)]
     report = Report(prefix, say_checkpoint(checkpoint), tuple(checks))
-    if report.passed:
-        return report
+    return replace(report, findings=explain(report, restoration, live, expect_partial=expect_partial))
+
+
+def explain(
+    report: Report, restoration: Restoration, live: LiveGraph | None, *, expect_partial: bool = False
+) -> tuple[Finding, ...]:
+    """What the doctor says of a restore, if every level passed too: it alone doubts an index of a list that changed."""
     from ckptmigrate.verify.doctor.attempt import Attempt
     from ckptmigrate.verify.doctor.causes import find_causes
 
-    said = next((check.evidence["said"] for check in checks if check.level == "restore"), None)
+    said = next((check.evidence.get("said") for check in report.checks if check.level == "restore"), None)
     seen = replace(restoration, unused=()) if expect_partial else restoration
-    causes = find_causes(Attempt(prefix, "MODULE:FACTORY", fitting_call(restoration.source), seen, live, said))
-    return replace(report, findings=causes)
+    call = fitting_call(restoration.source)
+    into = "MODULE:FACTORY" if report.target.startswith("Checkpoint(") else report.target
+    causes = find_causes(Attempt(report.prefix, into, call, seen, live, said))
+    # What is in no checkpoint of the model is the level coverage's to say.
+    return tuple(cause for cause in causes if not report.passed or cause.kind != "untracked")
 
 
 def restore_live(

@@ -39,6 +39,10 @@ def check_restoration(restoration: Restoration, *, expect_partial: bool = False)
         f"`{target.say_key(into)}`, {_say_slot(target, into)}: gets {_say_slot(source, key)}"
         for into, key in restoration.crossed.items()
     ]
+    problems += [
+        f"`{target.say_key(into)}`: gets the value of `{source.say_key(key)}`, by a place in a list"
+        for into, key in restoration.astray.items()
+    ]
     if not expect_partial:
         problems += [
             f"`{source.say_key(key)}` {source.specs[key]}: leads to nothing in the target" for key in restoration.unused
@@ -49,13 +53,14 @@ def check_restoration(restoration: Restoration, *, expect_partial: bool = False)
         f"{len(restoration.restored)} of {len(target.specs)} tensors of the target have one origin of their dtype and "
         f"shape; {used} of {len(source.specs)} of the checkpoint are used",
         problems,
-        "The checkpoint is of another model; `ckptmigrate doctor` says why, `ckptmigrate plan` leads to this one",
+        "Checkpoint and model do not fit: `ckptmigrate doctor` says why, `ckptmigrate plan` makes one that does",
         {
             "restored": len(restoration.restored),
             "missing": restoration.missing,
             "unused": restoration.unused,
             "misfits": tuple(restoration.misfits),
             "crossed": tuple(restoration.crossed),
+            "astray": tuple(restoration.astray),
         },
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ckptmigrate.errors import CkptMigrateError, Problems
 from ckptmigrate.fold import fold
-from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
+from ckptmigrate.graph import ROOT, ObjectGraph
 from ckptmigrate.graph.live import LiveGraph
 from ckptmigrate.matching import Matching, Step, match_graphs
 from ckptmigrate.packs import does_fit, fit_packs, pack_names, read_pack
@@ -153,8 +153,9 @@ class Open:
         self.missing = dict.fromkeys(restoration.missing)
         self.unused = dict.fromkeys(restoration.unused)
         self.misfits = dict(restoration.misfits)
-        self.displaced = {**dict(_find_displaced(restoration)), **restoration.crossed}
+        self.displaced = {**restoration.astray, **restoration.positional, **restoration.crossed}
         self.doubled = list(restoration.doubled)
+        self._positional = restoration.positional
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unused or self.misfits or self.displaced or self.doubled)
@@ -182,12 +183,18 @@ class Open:
     def trust(self, leads: Mapping[Key, Step]) -> None:
         """Leave out what a position put where structure and names, by themselves, lead as well.
 
-        A position and a proposal that is nearly always right are two witnesses, and neither has heard the other.
+        A position and a proposal that is nearly always right are two witnesses, and neither has heard the other. A path
+        that contradicts them is heard.
         """
-        for into, key in tuple(self.displaced.items()):
+        for into, key in self._positional.items():
             step = leads.get(into)
             if step is not None and step.sources == (key,) and step.confidence >= _LIKELY:
-                del self.displaced[into]
+                self.displaced.pop(into, None)
+
+    def trust_positions(self, targets: Iterable[Key]) -> None:
+        """Leave out what a position put into these, which it is known to do rightly."""
+        for into in self._positional.keys() & set(targets):
+            self.displaced.pop(into, None)
 
     def take_all(self) -> Taken:
         """All that is open."""
@@ -197,24 +204,6 @@ class Open:
 def _with_slots(graph: ObjectGraph, keys: Iterable[Key]) -> set[Key]:
     given = set(keys)
     return given | {slot for slot, (variable, _) in graph.slot_owner.items() if variable in given}
-
-
-def _find_displaced(restoration: Restoration) -> Iterator[tuple[Key, Key]]:
-    """The variables that get a value though no walk that a person would say leads to both.
-
-    Lists that an optimizer keeps (``_trainable_variables/3``) are the shortest walk to a variable, so that TensorFlow
-    binds by them what has other names.
-    """
-    source, target = restoration.source, restoration.target
-    if source.kind == "name":
-        return
-    own = source.slot_nodes | source.scalars
-    for into, key in restoration.restored.items():
-        number, twin = source.node_of[key], target.node_of[into]
-        if number in own or source.nodes[number].tensors.get(VARIABLE_ROLE) != key:
-            continue
-        if target.find(source.paths[number]) != twin and source.find(target.paths[twin]) != number:
-            yield into, key
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Literal
 from ckptmigrate.dtypes import FLOATS
 from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph
 from ckptmigrate.matching import Step
-from ckptmigrate.matching.exact import doubts_between, keys_in
+from ckptmigrate.matching.exact import Doubt, doubts_between, keys_in
+from ckptmigrate.matching.names import item_names, moved, scope_names
 from ckptmigrate.spec import Key, Path, format_path
 from ckptmigrate.verify.doctor.attempt import (
     Attempt,
@@ -239,6 +240,9 @@ def find_changed_lists(attempt: Attempt, left: Open) -> Iterator[Cause]:
         ours, theirs = (
             keys_in(graph, number, doubt) for graph, number in ((source, doubt.source), (target, doubt.target))
         )
+        if _is_in_step(attempt, doubt):
+            left.trust_positions(theirs)
+            continue
         within = set(theirs) - told - left.displaced.keys()
         silent = [
             into
@@ -262,6 +266,29 @@ def find_changed_lists(attempt: Attempt, left: Open) -> Iterator[Cause]:
             "an item was inserted, removed or moved; TensorFlow goes by the index, and the shapes are equal",
             is_planned=True,
         )
+
+
+def _is_in_step(attempt: Attempt, doubt: Doubt) -> bool:
+    """Whether the items that have variables are restored into each other one after the other.
+
+    Items without any (an activation, a dropout) come and go, and move the indices of the others.
+    """
+    sides = (attempt.source, doubt.source), (attempt.target, doubt.target)
+    below = [
+        {item: keys for item in doubt.items(graph, number) if (keys := set(graph.keys_below(item)))}
+        for graph, number in sides
+    ]
+    if len(below[0]) != len(below[1]):
+        return False
+    names = [
+        [named(graph, list(held)) for named in (item_names, scope_names)]
+        for (graph, _), held in zip(sides, below, strict=True)
+    ]
+    if any(moved(*both) for both in zip(*names, strict=True)):
+        return False
+    restored = attempt.restoration.restored
+    pairs = zip(below[0].values(), below[1].values(), strict=True)
+    return all({restored.get(into) for into in theirs} == ours for ours, theirs in pairs)
 
 
 def _is_sure(lead: Step | None, key: Key) -> bool:
@@ -562,6 +589,17 @@ def find_rest(attempt: Attempt, left: Open) -> Iterator[Cause]:
             rows_of(attempt, taken),
             attempt.words(taken),
             "they are likely new in the model; nothing that is left of the checkpoint fits them",
+            is_planned=True,
+        )
+    taken = left.take(targets=list(left.displaced))
+    if taken:
+        yield Cause(
+            "list-changed",
+            f"{count(len(taken.displaced), 'variable')} of the model {be(len(taken.displaced))} restored by a position "
+            "in a list, and by their own paths from elsewhere",
+            rows_of(attempt, taken),
+            attempt.words(taken),
+            "the shortest walk to a variable decides, and that is by a list which has another order now",
             is_planned=True,
         )
     taken = left.take(list(left.unused))

@@ -71,6 +71,12 @@ def state_of(graph: ObjectGraph, optimizer: Optimizer) -> list[Key]:
     return [key for number in dict.fromkeys(numbers) for key in graph.nodes[number].tensors.values()]
 
 
+def _trained(graph: ObjectGraph, optimizer: Optimizer) -> Iterator[Key]:
+    """The variables that an optimizer has slots for."""
+    for number in dict.fromkeys(slot.variable for slot in optimizer.slots if slot.variable is not None):
+        yield from graph.nodes[number].tensors.values()
+
+
 def _left_out(attempt: Attempt, left: Open, optimizer: Optimizer) -> Cause:
     taken = left.take(state_of(attempt.source, optimizer))
     return Cause(
@@ -109,7 +115,8 @@ def _compared(attempt: Attempt, left: Open, ours: Optimizer, theirs: Optimizer) 
     keys = state_of(source, ours), state_of(target, theirs)
     open_keys = left.unused.keys() | left.missing.keys() | left.misfits.keys() | left.displaced.keys()
     open_keys |= {*left.misfits.values(), *left.displaced.values()}
-    if open_keys.isdisjoint(keys[0] + keys[1]):
+    astray = attempt.restoration.astray.keys() & left.displaced.keys() & set(_trained(target, theirs))
+    if open_keys.isdisjoint(keys[0] + keys[1]) and not astray:
         return
     where = f"`{target.say(theirs.node)}`"
     if ours.slots and not theirs.slots:
@@ -165,7 +172,7 @@ def _other_variables(attempt: Attempt, left: Open, ours: Optimizer, theirs: Opti
     ]
     frozen = [path for path in trained[0] - trained[1] if target.find(path) is not None]
     thawed = [path for path in trained[1] - trained[0] if source.find(path) is not None]
-    crossed = attempt.restoration.crossed.keys() & left.displaced.keys()
+    crossed = (attempt.restoration.crossed.keys() | attempt.restoration.astray.keys()) & left.displaced.keys()
     if not (frozen or thawed or crossed):
         return
     bound = attempt.restoration.bound
