@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptmigrate.cli.options import JSON, examples
-from ckptmigrate.cli.outputs import count_progress, patience, print_json, print_lines, write_file
+from ckptmigrate.cli.outputs import check_output, count_progress, patience, print_json, print_lines, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,6 +96,8 @@ def lint(
         raise click.UsageError("--json and --sarif - both print: write one of them to a file")
     ids = _ids(select, ignore, has_rules=bool(rule_files))
     project, linted = _lint(paths, ids, rule_files, way)
+    if sarif is not None and sarif != "-":
+        check_output(sarif, _is_sarif, "the logs in SARIF", project.sources_read)
     files = linted.edited() if fix or diff else ()
     is_for_people = not as_json and sarif != "-"
     if diff and is_for_people:
@@ -148,6 +150,16 @@ def _show_diff(files: Iterable[Rewritten]) -> None:
     for file in files:
         for line in file.diff():
             click.secho(line, fg=colours.get(line[:1]))
+
+
+def _is_sarif(data: bytes) -> bool:
+    import msgspec
+
+    try:
+        log = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return isinstance(log, dict) and "runs" in log
 
 
 def _write_sarif(linted: Linted, project: Project, place: str) -> None:

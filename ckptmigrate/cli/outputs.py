@@ -88,6 +88,33 @@ def refuse_to_replace_file(path: str) -> None:
         raise OutputError("the file exists and is not a plan", path, hint="Name another place for the plan")
 
 
+def check_output(path: str, is_ours: Callable[[bytes], bool], what: str, sources: Iterable[Path] = ()) -> None:
+    """Refuse a place whose file is no earlier one of ours, or is source that is read; write nothing.
+
+    Args:
+        path: The place.
+        is_ours: Whether the bytes of a file are such that it may be replaced.
+        what: What is written there, for messages.
+        sources: Files that are never replaced.
+    """
+    hint = f"Name another place for {what}"
+    # pathlib would raise of a place that cannot even be looked at.
+    if os.path.isdir(path):  # noqa: PTH112
+        raise OutputError("a directory, not a file", path, hint=hint)
+    if not os.path.isdir(os.path.dirname(path) or "."):  # noqa: PTH112, PTH120
+        raise OutputError("no such directory", os.path.dirname(path), hint=f"Make it, or {hint[0].lower()}{hint[1:]}")  # noqa: PTH120
+    if not os.path.lexists(path):
+        return
+    if os.path.realpath(path) in {os.path.realpath(each) for each in sources}:
+        raise OutputError("a file of the source that is read", path, hint=hint)
+    data = b""
+    if os.path.isfile(path):  # noqa: PTH113
+        with suppress(OSError):
+            data = Path(path).read_bytes()
+    if not is_ours(data):
+        raise OutputError(f"the file exists and is not one of {what}", path, hint=hint)
+
+
 def refuse_to_replace_bundle(prefix: str, bundle: Bundle) -> None:
     """A checkpoint that is read is never written to, not even by a template that comes to have its name."""
     from ckptmigrate.bundle import index_path

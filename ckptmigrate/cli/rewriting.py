@@ -12,7 +12,7 @@ import click
 
 from ckptmigrate.cli.inputs import open_bundle
 from ckptmigrate.cli.options import JSON, examples
-from ckptmigrate.cli.outputs import count_progress, patience, print_json, warn, write_file
+from ckptmigrate.cli.outputs import check_output, count_progress, patience, print_json, warn, write_file
 from ckptmigrate.errors import SourceError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ckptmigrate.codemod.renaming.change import Changed
     from ckptmigrate.codemod.renaming.oracle import Proof
     from ckptmigrate.codemod.renaming.sites import Site
+
+_TITLE = "# Renamed in source"
+"""What a rule file of ours begins with: one that a person wrote is not replaced."""
 
 _SHOWN = 40
 """So many sites are listed for a person; `--json` has all."""
@@ -92,7 +95,8 @@ def rename(
     Only what is proven is edited. What may be meant and is not proven is listed with the reason and
     what to do, and --write then needs --accept-unsafe.
 
-    Exit status 1 if there are unsafe sites, or a file cannot be parsed.
+    Exit status 1 if there are unsafe sites, or a file cannot be parsed; with --write --accept-unsafe
+    unsafe sites are status 0.
     """
     _run([_read_request(what, new_name, kind or "attribute")], paths, rules_out=rules_out, **options)
 
@@ -148,6 +152,10 @@ def _run(
     _check_options(write=write, target=target, checkpoint=checkpoint, out=out)
     with patience("reading the source"):
         project = Project.read(paths, names=[each.old for each in renames])
+    if rules_out is not None:
+        check_output(
+            rules_out, lambda data: data.startswith(_TITLE.encode()), "the rules of a rename", project.sources_read
+        )
     with count_progress("finding sites", "lines") as on_progress:
         changed = change_source(project, renames, on_progress)
     refused = write and bool(changed.unsafe) and not accept_unsafe
@@ -216,7 +224,7 @@ def _rules(changed: Changed, proof: Proof | None, rules_out: str | None) -> str 
     if any(step.rename.kind == "layer" for step in changed.steps):
         warn(["the names of layers are in no object path; a checkpoint of names (TF1, .h5) needs rules with `name:`"])
     head = format_rulebook(rules) if rules else "rules: []\n"
-    return head + format_code(step.rename for step in changed.steps)
+    return f"{_TITLE}\n{head}" + format_code(step.rename for step in changed.steps)
 
 
 def _write(changed: Changed, proof: Proof | None, target: str | None, checkpoint: str | None, out: str | None) -> None:

@@ -101,6 +101,7 @@ def test_a_subclass_outside_the_paths_is_told(tmp_path):
     [
         ("Encoder.enc", "class", "a keyword of Python @ class"),
         ("Encoder.enc", "two words", "not a name @ two words"),
+        ("Encoder.enc", "\u210c", "not a name as Python stores it @ \u210c: expected `H`"),
         ("Encoder.enc", "__enc", "a name that Python mangles"),
         ("Encoder.enc", "enc", "the new name is the old one"),
         ("Encoder.enc", "other", "the new name is taken @ src/nets.py:4"),
@@ -192,13 +193,36 @@ def test_all_but_the_names_keeps_its_bytes(tmp_path, data):
 def test_a_rule_file_says_what_was_renamed_and_apply_does_it_elsewhere(source, tmp_path):
     assert rename("Encoder.enc", "encoder", "src", "--rules-out", "rules.yaml").status == 0
     assert (tmp_path / "rules.yaml").read_text() == (
-        "rules:\n  - rename: {from: '**/enc/**', to: '**/encoder/**'}\n"
+        "# Renamed in source\nrules:\n  - rename: {from: '**/enc/**', to: '**/encoder/**'}\n"
         "code:\n  - rename_attribute: {class: nets.Encoder, from: enc, to: encoder}\n"
     )
     ran = ckptmigrate("codemod", "apply", "rules.yaml", "src", "--write")
     assert ran.status == 0
     assert (source / "nets.py").read_text() == NETS.replace(".enc", ".encoder")
     assert ckptmigrate("codemod", "apply", "rules.yaml", "src").out.startswith("0 places")
+
+
+@pytest.mark.parametrize("write", [(), ("--write",)])
+def test_the_rules_replace_no_source_and_nothing_that_a_person_wrote(source, tmp_path, write):
+    (tmp_path / "mine.yaml").write_text("rules: []\n")
+    for out, said in (
+        ("src/nets.py", "a file of the source that is read @ src/nets.py"),
+        ("mine.yaml", "the file exists and is not one of the rules of a rename @ mine.yaml"),
+        ("src", "a directory, not a file @ src"),
+        ("missing/rules.yaml", "no such directory @ missing"),
+    ):
+        ran = rename("Encoder.enc", "encoder", "src", "--rules-out", out, *write)
+        assert ran.status == 2
+        assert said in ran.err
+    assert (source / "nets.py").read_text() == NETS
+    assert (tmp_path / "mine.yaml").read_text() == "rules: []\n"
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.usefixtures("source")
+def test_the_rules_of_an_earlier_rename_are_replaced():
+    for new in ("encoder", "inner"):
+        assert rename("Encoder.enc", new, "src", "--rules-out", "src/rules.yaml").status == 0
 
 
 def test_a_pattern_that_something_else_matches_is_no_rule(source, tmp_path):
@@ -246,7 +270,9 @@ def test_the_name_of_a_layer_is_in_no_path(source, tmp_path):
     assert ran.status == 0, ran.err
     assert "needs rules with `name:`" in ran.err
     assert "name='inner'" in (source / "layers.py").read_text()
-    assert (tmp_path / "rules.yaml").read_text() == ("rules: []\ncode:\n  - rename_layer: {from: hidden, to: inner}\n")
+    assert (tmp_path / "rules.yaml").read_text() == (
+        "# Renamed in source\nrules: []\ncode:\n  - rename_layer: {from: hidden, to: inner}\n"
+    )
 
 
 def test_if_one_file_cannot_be_written_none_is(source, monkeypatch):

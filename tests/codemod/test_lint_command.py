@@ -340,6 +340,24 @@ def test_sarif_goes_to_a_file_beside_what_a_person_reads(project):
     jsonschema.validate(json.loads((project / "lint.sarif").read_bytes()), SARIF)
 
 
+def test_sarif_replaces_no_source_and_only_what_is_sarif(project):
+    before = (project / "a.py").read_bytes()
+    (project / "data.json").write_text("[1]")
+    for out, said in (
+        ("a.py", "a file of the source that is read @ a.py"),
+        ("data.json", "is not one of the logs in SARIF @ data.json"),
+        ("missing/lint.sarif", "no such directory @ missing"),
+    ):
+        ran = lint("a.py", "--fix", "--sarif", out)
+        assert ran.status == 2
+        assert said in ran.err
+    assert (project / "a.py").read_bytes() == before
+    assert (project / "data.json").read_text() == "[1]"
+    for _ in range(2):
+        lint("a.py", "--sarif", "lint.sarif")
+    assert json.loads((project / "lint.sarif").read_bytes())["runs"]
+
+
 # The hook.
 
 

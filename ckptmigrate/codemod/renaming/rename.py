@@ -6,6 +6,7 @@ import ast
 import difflib
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -203,6 +204,10 @@ def _check_name(old: str, new: str) -> None:
     hint = "Choose another name"
     if not new.isidentifier():
         raise SourceError("not a name", new, expected="an identifier of Python", hint=hint)
+    stored = unicodedata.normalize("NFKC", new)
+    if stored != new:
+        # Source: the language reference, "Identifiers": all are converted into NFKC, and compared so.
+        raise SourceError("not a name as Python stores it", new, expected=f"`{stored}`", hint="Say it like that")
     if keyword.iskeyword(new):
         raise SourceError("a keyword of Python", new, hint=hint)
     if new == old:

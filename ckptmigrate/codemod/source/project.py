@@ -193,6 +193,11 @@ class Project:
         ]
         return replace(self, modules=tuple(modules), sources={**self.sources, **sources})
 
+    @property
+    def sources_read(self) -> tuple[Path, ...]:
+        """The Python files, those that cannot be parsed too."""
+        return (*(module.path for module in self.modules), *self.unread)
+
     @cached_property
     def module_of(self) -> Mapping[str, Module]:
         """Each module by what it may be imported as: every end of its dotted name that no other module's has."""
