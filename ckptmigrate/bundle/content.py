@@ -2,29 +2,21 @@
 
 The CRC32C of bytes is a linear function of their bits, but for a constant. So that of two pieces is known from
 theirs, and where one element is repeated, the element can be had back from the checksum: nothing has to be read.
-
-Source: Sarwate, "Computation of cyclic redundancy checks via table look-up", CACM 31 (1988); ``crc32_combine`` of
-zlib computes the same for another polynomial.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
+from ckptmigrate.bundle.algebra import Matrix, behind, image, join_crcs
 from ckptmigrate.bundle.checksum import extend_crc, unmask_crc
 from ckptmigrate.bundle.reader import Bundle
 from ckptmigrate.bundle.slices import slice_box
 from ckptmigrate.spec import DType, Key, TensorSpec
-
-_POLYNOMIAL = 0x82F63B78
-"""Castagnoli's, its bits reversed. Source: RFC 3720, appendix B.4."""
-
-_Matrix = tuple[int, ...]
-"""A linear map of bits to 32 bits: the image of each bit."""
 
 _WHOLE = 1 << 16
 """Whole numbers up to this size are plain: what people fill a variable with to know it again."""
@@ -61,17 +53,6 @@ def content_crcs(bundle: Bundle) -> dict[Key, int]:
             for piece in pieces:
                 found[key] = join_crcs(found[key], unmask_crc(piece.crc32c), piece.size_bytes)
     return found
-
-
-def join_crcs(left: int, right: int, right_bytes: int) -> int:
-    """The CRC32C of two pieces, one behind the other.
-
-    Args:
-        left: That of the first, not masked.
-        right: That of the second.
-        right_bytes: The size of the second.
-    """
-    return _image(_behind(right_bytes), left) ^ right
 
 
 def is_plain(spec: TensorSpec, crc: int) -> bool:
@@ -172,77 +153,37 @@ def _lstm_biases(spec: TensorSpec) -> frozenset[int]:
     return frozenset(found)
 
 
-# Bits. A number stands for a vector of bits, the lowest first.
-
-
-def _image(matrix: Sequence[int], bits: int) -> int:
-    found = 0
-    while bits:
-        low = bits & -bits
-        found ^= matrix[low.bit_length() - 1]
-        bits ^= low
-    return found
-
-
-def _after(later: Sequence[int], earlier: Sequence[int]) -> _Matrix:
-    return tuple(_image(later, bits) for bits in earlier)
-
-
-_ONE_BIT: _Matrix = (_POLYNOMIAL, *(1 << bit for bit in range(31)))
-"""What one zero bit behind does to a checksum."""
-
-_IDENTITY: _Matrix = tuple(1 << bit for bit in range(32))
+# Elements that are repeated.
 
 
 @lru_cache(maxsize=256)
-def _behind_power(power: int) -> _Matrix:
-    """What so many zero bytes behind do to a checksum: two to the power of a number."""
-    if power:
-        half = _behind_power(power - 1)
-        return _after(half, half)
-    matrix = _ONE_BIT
-    for _ in range(3):
-        matrix = _after(matrix, matrix)
-    return matrix
-
-
-@lru_cache(maxsize=4096)
-def _behind(size_bytes: int) -> _Matrix:
-    matrix = _IDENTITY
-    for power in range(size_bytes.bit_length()):
-        if size_bytes >> power & 1:
-            matrix = _after(_behind_power(power), matrix)
-    return matrix
-
-
-@lru_cache(maxsize=256)
-def _repeated_power(itemsize: int, power: int) -> _Matrix:
+def _repeated_power(itemsize: int, power: int) -> Matrix:
     """What each bit of an element adds to the checksum of two to the power of a number of them."""
     if not power:
         zero = extend_crc(0, bytes(itemsize))
         return tuple(extend_crc(0, (1 << bit).to_bytes(itemsize, "little")) ^ zero for bit in range(8 * itemsize))
     half = _repeated_power(itemsize, power - 1)
-    behind = _behind((1 << power - 1) * itemsize)
-    return tuple(_image(behind, bits) ^ bits for bits in half)
+    shift = behind((1 << power - 1) * itemsize)
+    return tuple(image(shift, bits) ^ bits for bits in half)
 
 
 @lru_cache(maxsize=4096)
-def _repetition(itemsize: int, count: int) -> tuple[_Matrix, int]:
+def _repetition(itemsize: int, count: int) -> tuple[Matrix, int]:
     """What each bit of an element adds to the checksum of so many of them, and the checksum of as many zeros."""
-    matrix: _Matrix = (0,) * (8 * itemsize)
+    matrix: Matrix = (0,) * (8 * itemsize)
     for power in range(count.bit_length()):
         if count >> power & 1:
-            behind = _behind((1 << power) * itemsize)
+            shift = behind((1 << power) * itemsize)
             more = _repeated_power(itemsize, power)
-            matrix = tuple(_image(behind, bits) ^ other for bits, other in zip(matrix, more, strict=True))
+            matrix = tuple(image(shift, bits) ^ other for bits, other in zip(matrix, more, strict=True))
     # That of nothing, with so many zero bytes behind it; a checksum starts with all bits set, and ends inverted.
-    return matrix, _image(_behind(count * itemsize), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return matrix, image(behind(count * itemsize), 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
 def _crc_of(element: bytes, count: int) -> int:
     """The checksum of an element, repeated."""
     matrix, zeros = _repetition(len(element), count)
-    return _image(matrix, int.from_bytes(element, "little")) ^ zeros
+    return image(matrix, int.from_bytes(element, "little")) ^ zeros
 
 
 @lru_cache(maxsize=4096)
@@ -256,8 +197,8 @@ def _solved(itemsize: int, count: int, bits: tuple[int, int]) -> tuple[tuple[tup
     matrix, _ = _repetition(itemsize, count)
     basis: dict[int, int] = {}
     kernel: list[int] = []
-    for bit, image in enumerate(matrix[slice(*bits)]):
-        vector = 1 << bit + 32 | image
+    for bit, added in enumerate(matrix[slice(*bits)]):
+        vector = 1 << bit + 32 | added
         for pivot, other in basis.items():
             if vector >> pivot & 1:
                 vector ^= other

@@ -1,11 +1,10 @@
-"""A bundle that is read: its entries, verified when it is opened, and its values, mapped when they are asked for."""
+"""A bundle that is read: its entries, verified when it is opened, and its values, by ranges when they are asked for."""
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from ckptmigrate.bundle.locate import (
     refuse_missing_shards,
     refuse_pointer,
 )
+from ckptmigrate.bundle.ranges import PIECE_BYTES, DataFile, Reads, read_box
 from ckptmigrate.bundle.slices import (
     SLICE_KEY_PREFIX,
     Box,
@@ -40,46 +40,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MAX_PROBLEMS = 20
-_CHUNK_BYTES = 1 << 22
-_RESIDENT_BYTES = 1 << 24
 
 SliceKey = tuple[Key, SliceSpec]
-
-
-class _MappedShard:
-    """A data file that is mapped, and how much of it may have come into memory.
-
-    The system counts the pages of a mapped file that were looked at as memory of the process until it is short of
-    memory. Giving them back now and then costs little (they are still cached, by the system), and a file of any size
-    passes through a few MB.
-    """
-
-    __slots__ = ("_mapped", "_touched_bytes", "view")
-
-    def __init__(self, mapped: mmap.mmap) -> None:
-        self._mapped = mapped
-        self._touched_bytes = 0
-        self.view = memoryview(mapped)
-
-    def touch(self, size_bytes: int) -> None:
-        """Take note that bytes were looked at."""
-        self._touched_bytes += size_bytes
-        if self._touched_bytes > _RESIDENT_BYTES:
-            self.drop_pages()
-
-    def drop_pages(self) -> None:
-        """Give the memory back; what is looked at again is mapped again."""
-        self._touched_bytes = 0
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A checkpoint on disk, open for reading.
 
-    Its index is read and verified whole by `open`; data files are mapped when a value is first asked for. It can
-    be used in a ``with`` statement to release them early; views that were given out stay valid.
+    Its index is read and verified whole by `open`; data files are opened when a value is first asked for. It can
+    be used in a ``with`` statement to close them early.
 
     Attributes:
         prefix: The checkpoint's prefix: its files are ``PREFIX.index`` and ``PREFIX.data-?????-of-?????``.
@@ -99,7 +69,7 @@ class Bundle:
     shard_paths: tuple[str, ...]
     shard_sizes: tuple[int, ...]
     _index_digest: bytes = field(repr=False)
-    _shards: dict[int, _MappedShard] = field(default_factory=dict, repr=False)
+    _shards: dict[int, DataFile] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, prefix: str | os.PathLike[str]) -> Bundle:
@@ -169,20 +139,8 @@ class Bundle:
         self.close()
 
     def close(self) -> None:
-        """Let go of the data files; asking for a value opens them again.
-
-        A file stays mapped for as long as a view into it lives.
-        """
+        """Let go of the data files; asking for a value opens them again."""
         self._shards.clear()
-
-    def drop_pages(self) -> None:
-        """Give back the memory that views of the data files have taken up; the views stay valid.
-
-        `read`, `read_box` and `verify_crc` see to this themselves. Who goes through much of `raw` calls it now and
-        then (every 16 MiB costs a few percent) to stay within a few MB.
-        """
-        for shard in self._shards.values():
-            shard.drop_pages()
 
     def stored_bytes(self, key: Key | Entry) -> int:
         """How many bytes a tensor takes in the data files, which for a partitioned one are those of its slices."""
@@ -190,10 +148,23 @@ class Bundle:
         return entry.size_bytes + sum(self.slice_entries[entry.key, piece].size_bytes for piece in entry.slices)
 
     def raw(self, key: Key | Entry) -> memoryview:
-        """A tensor's bytes as stored, read-only and mapped. Their checksum is not verified.
+        """A tensor's bytes as stored, all of them in memory. Their checksum is not verified.
 
         Args:
             key: A tensor's key, or an entry of this bundle (of a slice, for example).
+
+        Raises:
+            KeyError: There is no such tensor.
+            OperationError: The tensor is partitioned: only its slices have bytes.
+        """
+        return memoryview(b"".join(self.pieces(key, PIECE_BYTES)))
+
+    def pieces(self, key: Key | Entry, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        """A tensor's bytes as stored, a piece at a time. Their checksum is not verified.
+
+        Args:
+            key: A tensor's key, or an entry of this bundle (of a slice, for example).
+            piece_bytes: How many bytes a piece has at most.
 
         Raises:
             KeyError: There is no such tensor.
@@ -207,8 +178,8 @@ class Bundle:
                 hint="Take its slices from `slice_entries`, or its values with `read`",
             )
         if not entry.size_bytes:
-            return memoryview(b"")
-        return self._shard(entry.shard).view[entry.offset : entry.offset + entry.size_bytes]
+            return iter(())
+        return self.data_file(entry.shard).pieces(entry.offset, entry.size_bytes, piece_bytes)
 
     def read_raw(self, key: Key | Entry) -> memoryview:
         """A tensor's bytes as stored, as `raw` gives them, after their checksum is verified.
@@ -218,15 +189,14 @@ class Bundle:
         """
         entry = self._entry(key)
         view = self.raw(entry)
-        self.verify_crc(entry)
+        self._check_crc(entry, self._crc_of(entry, [view]))
         return view
 
-    def verify_crc(self, key: Key | Entry, chunk_bytes: int = _CHUNK_BYTES) -> None:
+    def verify_crc(self, key: Key | Entry) -> None:
         """Verify a tensor's checksum (that of each of its slices, if it is partitioned).
 
         Args:
             key: A tensor's key, or an entry of this bundle.
-            chunk_bytes: How many bytes are looked at before their memory may be given back.
 
         Raises:
             KeyError: There is no such tensor.
@@ -235,23 +205,26 @@ class Bundle:
         entry = self._entry(key)
         if entry.slices:
             for piece in entry.slices:
-                self.verify_crc(self.slice_entries[entry.key, piece], chunk_bytes)
+                self.verify_crc(self.slice_entries[entry.key, piece])
             return
-        view = self.raw(entry)
-        # A reader leaves an empty tensor alone, so one without even a checksum of no lengths is sound.
-        if not len(view):
-            crc = 0
-        elif entry.spec.dtype is DType.STRING:
-            crc = string_crc(view, entry.spec.num_elements, self._where(entry))
-            self._shard(entry.shard).touch(len(view))
-        elif entry.spec.dtype is DType.VARIANT:
-            crc = variant_crc(view, entry.spec.num_elements, self._where(entry))
-            self._shard(entry.shard).touch(len(view))
-        else:
-            crc = 0
-            for start in range(0, len(view), chunk_bytes):
-                crc = extend_crc(crc, view[start : start + chunk_bytes])
-                self._shard(entry.shard).touch(min(chunk_bytes, len(view) - start))
+        is_plain = entry.spec.dtype.itemsize_bytes is not None
+        self._check_crc(entry, self._crc_of(entry, self.pieces(entry) if is_plain else [self.raw(entry)]))
+
+    def _crc_of(self, entry: Entry, pieces: Iterable[bytes | memoryview]) -> int:
+        """The CRC32C (not masked) of a tensor as its entry has it. The bytes of strings and variants come at once."""
+        crc = 0
+        for piece in pieces:
+            # A reader leaves an empty tensor alone, so one without even a checksum of no lengths is sound.
+            if not len(piece):
+                continue
+            if entry.spec.dtype is DType.STRING:
+                return string_crc(memoryview(piece), entry.spec.num_elements, self._where(entry))
+            if entry.spec.dtype is DType.VARIANT:
+                return variant_crc(memoryview(piece), entry.spec.num_elements, self._where(entry))
+            crc = extend_crc(crc, piece)
+        return crc
+
+    def _check_crc(self, entry: Entry, crc: int) -> None:
         if mask_crc(crc) != entry.crc32c:
             raise CorruptBundleError(
                 "checksum mismatch",
@@ -278,7 +251,9 @@ class Bundle:
         self.verify_crc(entry)
         return self.read_box(entry, tuple((0, size) for size in entry.spec.shape))
 
-    def read_box(self, key: Key | Entry, box: Box, shape: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
+    def read_box(
+        self, key: Key | Entry, box: Box, shape: tuple[int, ...] | None = None, reads: Reads | None = None
+    ) -> npt.NDArray[Any]:
         """The values of a box of a tensor. Only what is needed is read, and no checksum is verified.
 
         Args:
@@ -286,6 +261,7 @@ class Bundle:
             box: Per axis the first index, and the index after the last.
             shape: Another shape of as many elements, that the values in row-major order are seen in and the box is
                 of. Of a partitioned tensor, too, no more is put together than holds the box.
+            reads: Takes note of what was read, if given, but not of strings.
 
         Returns:
             A new array of the box's shape; for the types, see `read`.
@@ -314,16 +290,16 @@ class Bundle:
                 "box out of the tensor", self._where(entry), expected=f"one in {seen}", got=f"{list(box)} (asked for)"
             )
         if entry.slices:
-            return self._read_sliced(entry, box, seen.shape)
-        index = tuple(slice(start, stop) for start, stop in box)
-        view = self.raw(entry)
+            return self._read_sliced(entry, box, seen.shape, reads)
         if entry.spec.dtype is not DType.STRING:
-            values: npt.NDArray[Any] = np.frombuffer(view, numpy_dtype(entry.spec.dtype)).reshape(seen.shape)
-            chosen = values[index]
-            copy = np.empty(chosen.shape, chosen.dtype)
-            if copy.size:
-                _copy_out(chosen, copy, self._shard(entry.shard).touch)
-            return copy
+            values = np.empty(tuple(stop - start for start, stop in box), numpy_dtype(entry.spec.dtype))
+            if values.size:
+                runs = read_box(self.data_file(entry.shard), entry.offset, box, seen.shape, values)
+                if reads is not None:
+                    reads.note((entry.shard, entry.offset), values.reshape(-1).view("u1").data, runs, values.itemsize)
+            return values
+        view = self.raw(entry)
+        index = tuple(slice(start, stop) for start, stop in box)
         starts = StringLayout(view, seen.num_elements, self._where(entry)).starts
         numbers = np.arange(seen.num_elements).reshape(seen.shape)[index]
         strings = np.empty(numbers.shape, object)
@@ -372,27 +348,20 @@ class Bundle:
                 hint="It can be moved and renamed, which keeps its bytes, but no operation can change it",
             )
 
-    def _shard(self, number: int) -> _MappedShard:
-        shard = self._shards.get(number)
-        if shard is None:
-            path = self.shard_paths[number]
-            try:
-                with Path(path).open("rb") as file:
-                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:
-                raise NotACheckpointError(f"unreadable data file ({error})", path) from error
-            if len(mapped) < self.shard_sizes[number]:
-                raise CorruptBundleError(
-                    "data file has become shorter",
-                    path,
-                    expected=f"{self.shard_sizes[number]} bytes (when the checkpoint was opened)",
-                    got=f"{len(mapped)} bytes",
-                )
-            # Two threads may both get here; either's map will do.
-            shard = self._shards.setdefault(number, _MappedShard(mapped))
-        return shard
+    def data_file(self, number: int) -> DataFile:
+        """A data file, to read ranges of.
 
-    def _read_sliced(self, entry: Entry, box: Box, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        Raises:
+            NotACheckpointError: It cannot be read.
+            CorruptBundleError: It has become shorter since the bundle was opened.
+        """
+        file = self._shards.get(number)
+        if file is None:
+            # Two threads may both get here; either's will do.
+            file = self._shards.setdefault(number, DataFile(self.shard_paths[number], self.shard_sizes[number]))
+        return file
+
+    def _read_sliced(self, entry: Entry, box: Box, shape: tuple[int, ...], reads: Reads | None) -> npt.NDArray[Any]:
         import numpy as np
 
         dtype = np.dtype(object) if entry.spec.dtype is DType.STRING else numpy_dtype(entry.spec.dtype)
@@ -401,24 +370,9 @@ class Bundle:
             return assemble(entry.spec, entry.slices, own, dtype=dtype, read=read_slice, where=self._where(entry))
 
         def read_slice(piece: SliceSpec, inner: Box) -> npt.NDArray[Any]:
-            return self.read_box(self.slice_entries[entry.key, piece], inner)
+            return self.read_box(self.slice_entries[entry.key, piece], inner, reads=reads)
 
         return read_as(box, shape, entry.spec.shape, read)
-
-
-def _copy_out(values: npt.NDArray[Any], out: npt.NDArray[Any], touch: Callable[[int], None]) -> None:
-    """Copy mapped values, telling how far apart they lie: of columns of a table, every page has some."""
-    span_bytes = values.itemsize + sum(
-        (size - 1) * stride for size, stride in zip(values.shape, values.strides, strict=True)
-    )
-    if span_bytes <= _RESIDENT_BYTES or not values.ndim:
-        out[...] = values
-        touch(span_bytes)
-        return
-    step = _RESIDENT_BYTES // values.strides[0]
-    for start in range(0, len(values), step or 1):
-        part = slice(start, start + step) if step else start
-        _copy_out(values[part], out[part], touch)
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:

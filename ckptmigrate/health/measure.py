@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 BLOCK_ELEMENTS = 1 << 16
 """So many elements are looked at together: few enough for the processor's cache, with all that is made of them."""
 
-_RESIDENT_BYTES = 1 << 24
-
 _EXTREME = 500
 """Squares of numbers beyond two to the power of this, or below its inverse, may leave float64."""
 
@@ -124,13 +122,13 @@ def _pieces(bundle: Bundle, key: Key) -> list[Entry]:
 class _Reader:
     """The state of one pass: two buffers that are used again and again, and how far it is."""
 
-    __slots__ = ("bundle", "done_bytes", "scratch", "tell", "total_bytes", "touched_bytes")
+    __slots__ = ("bundle", "done_bytes", "scratch", "tell", "total_bytes")
 
     def __init__(
         self, bundle: Bundle, scratch: Array, total_bytes: int, tell: Callable[[int, int], None] | None
     ) -> None:
         self.bundle, self.scratch, self.total_bytes, self.tell = bundle, scratch, total_bytes, tell
-        self.done_bytes = self.touched_bytes = 0
+        self.done_bytes = 0
 
     def read(self, entry: Entry, pieces: list[Entry]) -> Health:
         before = self.done_bytes
@@ -154,11 +152,8 @@ class _Reader:
         Raises:
             CorruptBundleError: After the last block, if it does not match.
         """
-        view = self.bundle.raw(piece)
         crc = 0
-        for start in range(0, len(view), block_bytes):
-            # A copy that stays in the cache; the checksum would make one of its own.
-            data = bytes(view[start : start + block_bytes])
+        for data in self.bundle.pieces(piece, block_bytes):
             crc = extend_crc(crc, data)
             yield data
             self.progress(len(data))
@@ -167,10 +162,6 @@ class _Reader:
 
     def progress(self, size_bytes: int) -> None:
         self.done_bytes += size_bytes
-        self.touched_bytes += size_bytes
-        if self.touched_bytes > _RESIDENT_BYTES:
-            self.touched_bytes = 0
-            self.bundle.drop_pages()
         if self.tell is not None:
             self.tell(self.done_bytes, self.total_bytes)
 
