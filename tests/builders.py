@@ -16,11 +16,12 @@ from ckptmigrate import Endpoint, ObjectGraph, make_plan, match_graphs, parse_ru
 from ckptmigrate.bundle import (
     Bundle,
     Entry,
-    ShardWriter,
     TrackableObjectGraph,
     data_path,
     encode_strings,
+    extend_crc,
     index_path,
+    mask_crc,
     write_index,
 )
 from ckptmigrate.cli import main
@@ -179,6 +180,26 @@ def write_graph(prefix, message, tensors=()):
     """Write a checkpoint with any bytes for its object graph."""
     serialized = message if isinstance(message, bytes) else message.SerializeToString()
     return write_tensors(prefix, {**dict(tensors), OBJECT_GRAPH_KEY: np.array(serialized, dtype=object)})
+
+
+class ShardWriter:
+    """A new data file that tensors are appended to."""
+
+    def __init__(self, path):
+        self.file = Path(path).open("xb")  # noqa: SIM115  # closed by __exit__
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def append(self, data, crc=None):
+        """Add bytes; their offset, size, and masked CRC32C, which is given where it is not simply that of the bytes."""
+        data = data.tobytes() if hasattr(data, "tobytes") else data
+        offset = self.file.tell()
+        self.file.write(data)
+        return offset, len(data), mask_crc(extend_crc(0, data) if crc is None else crc)
 
 
 def write_tensors(prefix, tensors, *, shards=1):

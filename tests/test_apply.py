@@ -22,10 +22,11 @@ from builders import (
 )
 
 import ckptmigrate.apply.link as link_module
+import ckptmigrate.apply.place as place_module
 import ckptmigrate.apply.write as write_module
 from ckptmigrate import Bundle, ObjectGraph, apply_plan
 from ckptmigrate.apply import read_receipt
-from ckptmigrate.bundle import ShardWriter
+from ckptmigrate.bundle import ShardFile
 from ckptmigrate.errors import CkptMigrateError, CorruptBundleError, OutputError, PlanError
 from ckptmigrate.spec import OBJECT_GRAPH_KEY
 
@@ -437,30 +438,31 @@ def test_a_flipped_byte_in_what_is_read_is_refused(plan, tmp_path):
 @pytest.mark.parametrize(
     "call",
     [
-        (os, "fsync", "new/deep/out"),
-        (ShardWriter, "write", "new/deep/out"),
-        (ShardWriter, "copy_range", "new/deep/out"),
-        (write_module, "write_index", "new/deep/out"),
-        (write_module, "link_file", "new/deep/out"),
-        (write_module, "make_receipt", "new/deep/out"),
+        (os, "fsync"),
+        (os, "pwrite"),
+        (os, "ftruncate"),
+        (ShardFile, "write_at"),
+        (write_module, "write_index"),
+        (write_module, "link_file"),
+        (write_module, "make_receipt"),
     ],
 )
 def test_a_full_disk_leaves_nothing_behind(plan, tmp_path, monkeypatch, call):
-    owner, name, where = call
+    owner, name = call
     before = files_in(tmp_path)
-    layout = "compact" if name == "copy_range" else "link"
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, no_space)
-        with pytest.raises(OutputError, match="No space left on device"):
-            apply_plan(plan, str(tmp_path / where), layout=layout)
-    assert files_in(tmp_path) == before
+    for layout in ("link",) if name == "link_file" else ("link", "compact"):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, no_space)
+            with pytest.raises(OutputError, match="No space left on device"):
+                apply_plan(plan, str(tmp_path / "new/deep/out"), layout=layout)
+        assert files_in(tmp_path) == before
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("out", ["out", "new/deep/out"])
 def test_a_rename_that_fails_half_way_leaves_nothing_behind(plan, tmp_path, monkeypatch, number, out):
     before = files_in(tmp_path)
-    rename, calls = write_module._rename_to_free, []
+    rename, calls = place_module.rename_to_free, []
 
     def fail_once(old, new):
         calls.append(new)
@@ -468,7 +470,7 @@ def test_a_rename_that_fails_half_way_leaves_nothing_behind(plan, tmp_path, monk
             no_space()
         rename(old, new)
 
-    monkeypatch.setattr(write_module, "_rename_to_free", fail_once)
+    monkeypatch.setattr(place_module, "rename_to_free", fail_once)
     with pytest.raises(OutputError):
         apply_plan(plan, str(tmp_path / out))
     assert files_in(tmp_path) == before
@@ -535,7 +537,7 @@ def test_a_directory_that_another_run_makes_first_is_used(plan, tmp_path, monkey
 def test_an_output_that_cannot_be_replaced_is_still_there(plan, tmp_path, monkeypatch):
     write_tree(tmp_path / "out", {"x": floats(7)})
     before = files_in(tmp_path)
-    for owner, name in ((ShardWriter, "write"), (write_module, "write_index"), (write_module, "_rename_to_free")):
+    for owner, name in ((ShardFile, "write_at"), (write_module, "write_index"), (place_module, "rename_to_free")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, no_space)
             with pytest.raises(OutputError):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ckptmigrate import Bundle, apply_plan
 from ckptmigrate.apply import lay_out
-from ckptmigrate.apply import write as writing
+from ckptmigrate.apply import tasks as tasks_module
 from ckptmigrate.spec import OBJECT_GRAPH_KEY
 
 
@@ -33,10 +33,12 @@ def scratch(tmp_path_factory):
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=12),
     shards=st.integers(1, 3),
-    most_bytes=st.sampled_from([0, 8, 1 << 24]),
+    most_bytes=st.sampled_from([3, 8, 1 << 24]),
+    out_shards=st.integers(1, 4),
+    jobs=st.integers(1, 3),
 )
 @settings(max_examples=40, deadline=None)
-def test_whatever_is_dropped_the_rest_is_copied_with_its_values(scratch, sizes, shards, most_bytes):
+def test_whatever_is_dropped_the_rest_is_copied_with_its_values(scratch, sizes, shards, most_bytes, out_shards, jobs):
     names = "abcdefghijkl"
     everything = {
         name: floats(size, start=10 * n) for n, (name, (size, _)) in enumerate(zip(names, sizes, strict=False))
@@ -46,8 +48,9 @@ def test_whatever_is_dropped_the_rest_is_copied_with_its_values(scratch, sizes, 
     target = write_tree(scratch / "target", {"model": {name: everything[name] * 0 for name in sorted(kept)}})
     out = str(scratch / "out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "BLOCK_BYTES", most_bytes)
-        apply_plan(plan_between(source, target, drop_unused=True), out, layout="compact", overwrite=True)
+        patch.setattr(tasks_module, "TASK_BYTES", most_bytes)
+        plan = plan_between(source, target, drop_unused=True)
+        apply_plan(plan, out, layout="compact", overwrite=True, shards=out_shards, jobs=jobs)
     found = read_all(out)  # which verifies every checksum
     assert found.keys() == {key_of(f"model/{name}") for name in kept}
     for name in kept:

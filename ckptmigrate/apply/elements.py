@@ -33,6 +33,20 @@ def calculate(op: Elementwise, values: Array, dtype: DType) -> tuple[Array, Arra
             return calculate(values, dtype, number, is_product=isinstance(op, Scale))
 
 
+_NOT_FINITE = {DType.BFLOAT16: 0x7F80, DType.FLOAT16: 0x7C00}
+"""From which number on the bits of a float, without its sign, are infinity or NaN."""
+
+
+def all_finite(values: Array, dtype: DType) -> bool:
+    """Whether no float, or complex number, is NaN or infinite."""
+    import numpy as np
+
+    bits = _NOT_FINITE.get(dtype)
+    if bits is None:
+        return bool(np.isfinite(values).all())
+    return bool((values.view("u2") & np.uint16(0x7FFF)).max(initial=0) < bits)
+
+
 def result_dtype(op: Elementwise, dtype: DType) -> DType:
     """The dtype of what an operation makes of elements of `dtype`."""
     return op.dtype or dtype if isinstance(op, Cast) else dtype
@@ -109,7 +123,7 @@ def _converted(values: Array, source: DType, target: DType) -> tuple[Array, Arra
         if int_range(source):
             real = _widened(real, source)  # ml_dtypes has no casts between its own integer types
         out = real.astype(element_dtype(target))
-        if is_lossless(source, target):
+        if is_lossless(source, target) or (source in FLOATS and target in _NOT_FINITE and all_finite(out, target)):
             return out, None
         lost = _lost(values, out, source, target)
     return out, lost if lost.any() else None

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from typing import Literal
 
-from ckptmigrate.bundle import ShardWriter
 from ckptmigrate.errors import OutputError
 
 LinkChoice = Literal["auto", "reflink", "hard", "copy"]
@@ -32,18 +31,18 @@ _CANNOT = frozenset(
 
 
 def link_file(existing: str, new: str, choice: LinkChoice) -> How:
-    """Make `new` a file with the bytes of `existing`, which is not changed.
+    """Make `new` a file with the bytes of `existing`, which is not changed; or say that it has to be copied.
 
-    A reflink or copy is independent of the original; a hard link is the same file under another name,
-    which is safe because TensorFlow never writes into an existing data file.
+    A reflink is independent of the original; a hard link is the same file under another name, which is safe
+    because TensorFlow never writes into an existing data file.
 
     Args:
         existing: The file.
         new: Its second name, not taken yet.
-        choice: ``auto`` takes the first that works of reflink, hard link, and copy within the kernel.
+        choice: ``auto`` takes the first that works of reflink, hard link, and copy.
 
     Returns:
-        What was done.
+        What was done; ``copy`` if nothing was.
 
     Raises:
         OutputError: The chosen way does not work here, or the disk is full, read-only, ...
@@ -52,9 +51,6 @@ def link_file(existing: str, new: str, choice: LinkChoice) -> How:
         return "reflink"
     if choice in ("auto", "hard") and _try(_hard_link, existing, new, choice):
         return "hard link"
-    with ShardWriter(new) as copy:
-        # The CRC of a whole data file is not kept anywhere, so none is handed on.
-        copy.copy_range(existing, 0, os.stat(existing).st_size, crc32c=0)  # noqa: PTH116  # prefixes are strings
     return "copy"
 
 
@@ -83,9 +79,15 @@ def _hard_link(existing: str, new: str) -> None:
 def _reflink(existing: str, new: str) -> None:
     import fcntl
 
-    with open(existing, "rb") as source, open(new, "xb") as copy:  # noqa: PTH123  # prefixes are strings throughout
+    source = os.open(existing, os.O_RDONLY)
+    try:
+        copy = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
+            fcntl.ioctl(copy, _FICLONE, source)
         except OSError:
-            os.unlink(new)  # noqa: PTH108
+            os.unlink(new)  # noqa: PTH108  # prefixes are strings throughout
             raise
+        finally:
+            os.close(copy)
+    finally:
+        os.close(source)

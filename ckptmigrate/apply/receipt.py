@@ -38,6 +38,22 @@ class NotFinite(msgspec.Struct, frozen=True):
     inf: int
 
 
+class Work(msgspec.Struct, frozen=True):
+    """How much a run has moved, in bytes.
+
+    Attributes:
+        read_bytes: What was read of data files.
+        written_bytes: What was written to data files.
+        linked_bytes: The data files that were linked.
+        kept_bytes: What an earlier run, which was killed, had written and was found to be there.
+    """
+
+    read_bytes: int = 0
+    written_bytes: int = 0
+    linked_bytes: int = 0
+    kept_bytes: int = 0
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """What was written, from what, by which plan.
 
@@ -50,6 +66,7 @@ class Receipt(msgspec.Struct, frozen=True):
         shards: The data files, in order.
         tensors: ``crc32c:...`` of each tensor's stored bytes, by key.
         not_finite: Of the tensors that were computed, those with NaN or infinity, by key.
+        work: How much was moved.
         schema: The receipt's format.
     """
 
@@ -61,25 +78,32 @@ class Receipt(msgspec.Struct, frozen=True):
     shards: tuple[ShardReceipt, ...]
     tensors: dict[str, str]
     not_finite: dict[str, NotFinite] = {}
+    work: Work = Work()
     schema: str = SCHEMA
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
-def make_receipt(
-    plan: Plan, shards: tuple[ShardReceipt, ...], entries: list[Entry], not_finite: dict[str, NotFinite]
+def make_receipt(  # noqa: PLR0917  # the fields of a receipt, in their order
+    plan: Plan,
+    digest: str,
+    shards: tuple[ShardReceipt, ...],
+    entries: list[Entry],
+    not_finite: dict[str, NotFinite],
+    work: Work,
 ) -> Receipt:
     """The receipt of a bundle that is about to be put in place."""
     return Receipt(
         __version__,
-        plan.digest,
+        digest,
         _end(plan.source),
         _end(plan.target),
         dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         shards,
         {entry.key: f"crc32c:{unmask_crc(entry.crc32c):08x}" for entry in entries if not entry.slices},
         not_finite,
+        work,
     )
 
 

@@ -67,21 +67,13 @@ def compute(
 ) -> Iterator[Array]:
     """The values that a chain of operations makes, a block at a time.
 
-    A cast destroys a value when it is finite and becomes infinite or NaN; is infinite or NaN and becomes
-    something else; does not fit the integer type or is not whole; is complex with an imaginary part and
-    becomes real; or becomes bool and is neither 0 nor 1. A scale or a sum does when it makes a finite value
-    infinite or NaN, or a whole one too large for its type. Rounding to the nearest float is no loss.
-
     Args:
-        ops: The chain; empty for a copy.
-        sources: One source for each spec; may be left out if the chain begins with a constant `Fill`.
-        specs: What the sources are, as the plan says.
-        block_bytes: How many bytes a block has at most (at least one element). About three blocks are in
-            memory at a time: what was read, what was moved, what was computed. Only a chain that reshapes
-            across the bounds of transposed axes, such as (4, 6) to (6, 4) between two transposes, may need
-            more.
-        template: The target's own tensor, for a chain that `needs_template`.
-        box: Which region of the result is wanted; None for all of it.
+        ops: As for `made_of`.
+        sources: As for `made_of`.
+        specs: As for `made_of`.
+        block_bytes: As for `made_of`.
+        template: As for `made_of`.
+        box: As for `made_of`.
 
     Returns:
         Flat arrays of the result's dtype. Together, in order, they are what is wanted in row-major order.
@@ -91,9 +83,47 @@ def compute(
         OperationError: The chain does not fit the specs, or the specs not the sources; at once. While
             reading: an operation destroys values. All is then read once more, so as to say how many.
     """
+    source = made_of(ops, sources, specs, block_bytes=block_bytes, template=template, box=box)
+    return (values.reshape(-1) for values in read_whole(source, block_elements(ops, specs, block_bytes)))
+
+
+def made_of(
+    ops: Sequence[Op],
+    sources: Sequence[Source],
+    specs: Specs,
+    *,
+    block_bytes: int,
+    template: Source | None = None,
+    box: Box | None = None,
+) -> Source:
+    """The tensor that a chain of operations makes of others, to be read a region at a time.
+
+    A cast destroys a value when it is finite and becomes infinite or NaN; is infinite or NaN and becomes
+    something else; does not fit the integer type or is not whole; is complex with an imaginary part and
+    becomes real; or becomes bool and is neither 0 nor 1. A scale or a sum does when it makes a finite value
+    infinite or NaN, or a whole one too large for its type. Rounding to the nearest float is no loss.
+
+    Args:
+        ops: The chain; empty for a copy.
+        sources: One source for each spec; may be left out if the chain begins with a constant `Fill`.
+        specs: What the sources are, as the plan says.
+        block_bytes: How many bytes a region has at most that is read (at least one element). About three of
+            them are in memory at a time: what was read, what was moved, what was computed. Only a chain that
+            reshapes across the bounds of transposed axes, such as (4, 6) to (6, 4) between two transposes,
+            may need more.
+        template: The target's own tensor, for a chain that `needs_template`.
+        box: Which region of the result is wanted; None for all of it.
+
+    Returns:
+        What is wanted. Reading raises an OperationError if an operation destroys values. All is then read once
+        more, so as to say how many.
+
+    Raises:
+        OperationError: The chain does not fit the specs, or the specs not the sources.
+    """
     (result,) = infer_chain(ops, specs)
     _check_sources(ops, sources, specs, template)
-    max_elements = max(1, block_bytes // _itemsize_bytes(ops, specs))
+    max_elements = block_elements(ops, specs, block_bytes)
     readable, ops, specs = _beginning(ops, sources, specs, max_elements)
     steps = normal_form(ops, specs)
     for is_elementwise, group in groupby(steps, key=lambda step: isinstance(step, Cast | Scale | Add)):
@@ -105,9 +135,25 @@ def compute(
                 readable = Moved(readable, step)
             elif isinstance(step, Along):
                 readable = along(readable, step, _filler(step, readable, template, max_elements), max_elements)
-    if box is not None:
-        readable = _region(readable, result.shape, box)
-    return (values.reshape(-1) for values in read_whole(readable, max_elements))
+    return readable if box is None else _region(readable, result.shape, box)
+
+
+def block_elements(ops: Sequence[Op], specs: Specs, block_bytes: int) -> int:
+    """How many elements of a chain's result are read at a time, so that no block on the way is larger."""
+    return max(1, block_bytes // _itemsize_bytes(ops, specs))
+
+
+def last_move(ops: Sequence[Op], specs: Specs) -> Move | None:
+    """The transpose that a chain ends with, but for what is computed from each element; None if there is none.
+
+    Its result, seen in the move's own shape, can be read by tiles: a box is one of what comes before.
+    """
+    if ops and isinstance(ops[0], Concat | Stack | Average | Custom | FoldKernel | FoldBias):
+        ops, specs = ops[1:], ops[0].infer(specs)
+    steps = normal_form(ops, specs)
+    while steps and isinstance(steps[-1], Cast | Scale | Add):
+        steps.pop()
+    return steps[-1] if steps and isinstance(steps[-1], Move) else None
 
 
 def _check_sources(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, template: Source | None) -> None:

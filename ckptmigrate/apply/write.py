@@ -1,61 +1,71 @@
-"""Carry a plan out: write the new bundle beside its place, then rename it into it, the index last."""
+"""Carry a plan out: cut its work into tasks, have them done, and write the index last."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from ckptmigrate.apply.layout import Choice, Kept, Layout, Side, lay_out
-from ckptmigrate.apply.link import LinkChoice, link_file
-from ckptmigrate.apply.receipt import NotFinite, Receipt, ShardReceipt, make_receipt, receipt_path
-from ckptmigrate.apply.stream import compute
+import msgspec
+
+from ckptmigrate import __version__
+from ckptmigrate.apply.engine import DEFAULT_MEMORY_BYTES, Budget, Engine, Threads
+from ckptmigrate.apply.journal import Begun
+from ckptmigrate.apply.layout import Choice, Layout, Side, lay_out
+from ckptmigrate.apply.link import How, LinkChoice, link_file
+from ckptmigrate.apply.place import Scratch, existing_files, exists_error, scratch_path
+from ckptmigrate.apply.prepare import check_output, check_still_there, make_strings, open_ends
+from ckptmigrate.apply.receipt import Receipt, ShardReceipt, Work, make_receipt, read_receipt, receipt_path
+from ckptmigrate.apply.sums import Sums
+from ckptmigrate.apply.tasks import Cut, Sharding, cut
+from ckptmigrate.apply.worker import Job
 from ckptmigrate.bundle import (
-    Box,
     Bundle,
     Entry,
-    Extent,
-    ShardWriter,
     SliceSpec,
+    create_shard,
     data_path,
-    encode_strings,
     index_path,
-    slice_box,
+    sync,
+    write_file,
     write_index,
 )
-from ckptmigrate.dtypes import FLOATS, PARTS
-from ckptmigrate.errors import CkptMigrateError, OutputError, PlanError, VocabularyError, raise_all
-from ckptmigrate.health import count_not_finite
-from ckptmigrate.matching import Step
-from ckptmigrate.ops import Add, Average, Cast, FoldBias, FoldKernel, Scale, Vocab, infer_chain, needs_template
-from ckptmigrate.plan import Endpoint, Plan, check_plan
-from ckptmigrate.spec import OBJECT_GRAPH_KEY, DType, Key, TensorSpec
-from ckptmigrate.vocabulary import check_unchanged
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from ckptmigrate.bundle.entry import MAX_SHARDS
+from ckptmigrate.errors import OutputError
+from ckptmigrate.plan import Plan
+from ckptmigrate.spec import Key
 
 # A prefix is text and not a path: pathlib would take a slash off its end and the dot off `./`.
-# ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH105, PTH108, PTH112, PTH113, PTH116, PTH119
 
-_COMPUTED = (Add, Average, Cast, FoldBias, FoldKernel, Scale)
-"""What computes values. What only moves them leaves NaN where it was, and that is not looked at."""
+_LINKED = "linked-"
+"""How the names of linked data files begin until it is known which they become."""
 
-BLOCK_BYTES = 16 * 1024 * 1024
-"""How much of a tensor is in memory at a time."""
-
-_NEW = "new"
-"""The name of the new bundle while it is in its scratch directory."""
+_WORTH_KEEPING_BYTES = 1 << 30
+"""What took longer to make than a few seconds is kept when a run fails for want of space, or is stopped."""
 
 Progress = Callable[[int, int], None]
 """Told how many bytes are written, and how many will be."""
+
+
+class Options(NamedTuple):
+    """How a plan is applied; not what comes out of it, but for the data files.
+
+    Attributes:
+        link: How a data file becomes one of the new checkpoint's.
+        layout: Whether data files are linked (``link``), or their live ranges copied (``compact``).
+        sharding: How what is written is dealt out to data files.
+        budget: How many workers there are, and how much each may hold in memory.
+        overwrite: Replace a checkpoint that is there.
+    """
+
+    link: LinkChoice
+    layout: Choice
+    sharding: Sharding
+    budget: Budget
+    overwrite: bool
 
 
 def apply_plan(
@@ -66,11 +76,17 @@ def apply_plan(
     link: LinkChoice = "auto",
     layout: Choice = "auto",
     overwrite: bool = False,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    jobs: int | None = None,
+    shards: int | None = None,
+    shard_bytes: int | None = None,
+    engine: Engine | None = None,
     on_progress: Progress | None = None,
 ) -> Receipt:
     """Write the checkpoint that a plan describes. TensorFlow is not needed.
 
-    Unchanged tensors are neither read nor written where their data files can be linked.
+    Unchanged tensors are neither read nor written where their data files can be linked. What a run has done is kept
+    if it is killed: the next one that is to do the same goes on with it.
 
     Args:
         plan: The plan.
@@ -79,6 +95,11 @@ def apply_plan(
         link: How a data file becomes one of the new checkpoint's.
         layout: Whether data files are linked (``link``), or their live ranges copied (``compact``).
         overwrite: Replace a checkpoint that is there.
+        memory_bytes: What all workers together may hold in memory, however large a tensor is.
+        jobs: How many workers; one for each core if not given.
+        shards: Into how many data files what is written goes; one if neither this nor `shard_bytes` is given.
+        shard_bytes: How large these may become. A tensor that is larger has one of its own.
+        engine: Who carries the work out; threads of this process if not given.
         on_progress: Called now and then while bytes are written.
 
     Returns:
@@ -86,336 +107,233 @@ def apply_plan(
 
     Raises:
         PlanError: The plan is not complete, or does not fit its source or target any more.
-        OutputError: The output is there already, or cannot be written. Nothing is left behind.
+        CorruptBundleError: What was read is damaged.
+        OperationError: An operation destroys values.
+        OutputError: The output is there already, another run is writing it, or it cannot be written.
     """
-    with Bundle.open(plan.source.prefix) as source, Bundle.open(plan.target.prefix) as target:
-        raise_all(
-            f"{where}: the plan cannot be applied",
-            [*_changed(plan.source, source, "source", where), *_changed(plan.target, target, "target", where)],
-        )
-        check_plan(plan, _specs(source), _specs(target), where=where)
-        raise_all(f"{where}: the plan cannot be applied", _changed_vocabularies(plan))
-        _check_output(out, source, target, overwrite=overwrite)
-        decided = lay_out(plan, source, target, layout)
-        with _scratch(out) as scratch:
-            bundles: dict[Side, Bundle] = {"source": source, "target": target}
-            return _Writing(plan, decided, bundles, os.path.join(scratch, _NEW), on_progress).run(
-                out, link, overwrite=overwrite
-            )
-
-
-def _specs(bundle: Bundle) -> dict[Key, TensorSpec]:
-    return {key: entry.spec for key, entry in bundle.entries.items() if key != OBJECT_GRAPH_KEY}
-
-
-def _changed(end: Endpoint, bundle: Bundle, side: Side, where: str) -> Iterator[CkptMigrateError]:
-    if bundle.fingerprint != end.fingerprint:
-        yield PlanError(
-            f"the {side} has changed since the plan was made",
-            end.prefix,
-            expected=f"{_short(end.fingerprint)} ({where})",
-            got=f"{_short(bundle.fingerprint)} (the files)",
-            hint="Make the plan again",
-        )
-
-
-def _changed_vocabularies(plan: Plan) -> Iterator[CkptMigrateError]:
-    vocabularies = (
-        vocabulary
-        for step in plan.steps
-        for op in step.ops
-        if isinstance(op, Vocab)
-        for vocabulary in (op.source, op.target)
-    )
-    for vocabulary in dict.fromkeys(vocabularies):
-        try:
-            check_unchanged(vocabulary)
-        except VocabularyError as error:
-            yield error
-
-
-def _short(fingerprint: str) -> str:
-    return fingerprint[:19] + "..."
-
-
-def _check_output(out: str, source: Bundle, target: Bundle, *, overwrite: bool) -> None:
-    if not os.path.basename(out) or os.path.isdir(out):
-        raise OutputError(
-            "a directory, not a prefix",
-            out,
-            expected="a prefix: the output's files will be PREFIX.index, PREFIX.data-...",
-            hint=f"Write for example `{os.path.join(out, 'ckpt')}`",
-        )
-    place = os.path.realpath(index_path(out))
-    for bundle, side in ((source, "source"), (target, "target")):
-        if place == os.path.realpath(index_path(bundle.prefix)):
-            raise OutputError(f"the output is the {side}", out, hint="The source is never changed; name another prefix")
-    existing = _existing_files(out)
-    if existing and not overwrite:
-        raise _exists(out, existing)
-
-
-def _exists(out: str, existing: list[str]) -> OutputError:
-    return OutputError(
-        "the output exists",
-        out,
-        expected="a prefix that is free",
-        got=", ".join(os.path.basename(name) for name in existing[:3]) + (", ..." if len(existing) > 3 else ""),
-        hint="Name another prefix, or say --overwrite",
-    )
-
-
-def _existing_files(out: str) -> list[str]:
-    directory, name = os.path.split(out)
-    own = re.compile(re.escape(name) + r"\.(index|data-\d{5}-of-\d{5}|ckptmigrate\.json)")
-    try:
-        return sorted(os.path.join(directory, found) for found in os.listdir(directory or ".") if own.fullmatch(found))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise OutputError("cannot be read", directory, got=str(error.strerror)) from error
+    budget = Budget.of(memory_bytes, jobs)
+    options = Options(link, layout, Sharding.of(shards, shard_bytes), budget, overwrite)
+    with open_ends(plan, where) as bundles:
+        check_output(out, bundles)
+        if existing_files(out) and not overwrite and not os.path.isdir(scratch_path(out)):
+            raise exists_error(out)
+        with _held(out) as scratch:
+            run = _Run(plan, bundles, out, scratch, options)
+            found = run.find()
+            return run.write(engine or Threads(budget.jobs), on_progress) if found is None else found
 
 
 @contextlib.contextmanager
-def _scratch(out: str) -> Iterator[str]:
-    """A directory beside the output, on the same file system, gone afterwards whatever happens."""
-    directory = os.path.dirname(os.path.abspath(out))
-    made: list[Path] = []
-    try:
-        missing = [path for path in (Path(directory), *Path(directory).parents) if not path.exists()]
-        for path in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another run may make the same directory
-                path.mkdir()
-                made.append(path)
-        scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(out)[:64]}.ckptmigrate-", dir=directory)
-    except OSError as error:
-        _remove_empty(made)
-        raise OutputError(
-            "cannot write here", directory, got=str(error.strerror), hint="Choose another place"
-        ) from error
-    try:
-        yield scratch
-    except OutputError as error:
-        # The file has its final name for who reads this.
-        place = error.where.replace(os.path.join(scratch, _NEW), out)
-        raise OutputError(
-            error.what, place, expected=error.expected, got=error.got, hint=error.hint or "Choose another place"
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            "cannot write the output", out, got=str(error.strerror or error), hint="Choose another place"
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        _remove_empty(made)
+def _held(out: str) -> Iterator[Scratch]:
+    """The scratch directory of an output, and errors told by the output's own names."""
+    with Scratch(out) as scratch:
+        try:
+            yield scratch
+        except OutputError as error:
+            hint = error.hint or _kept(scratch) or "Choose another place"
+            # The file has its final name for who reads this.
+            place = error.where.replace(scratch.prefix, out)
+            raise OutputError(error.what, place, expected=error.expected, got=error.got, hint=hint) from error
+        except OSError as error:
+            hint = _kept(scratch) or "Choose another place"
+            raise OutputError("cannot write the output", out, got=str(error.strerror or error), hint=hint) from error
+        except KeyboardInterrupt as error:
+            error.add_note(_kept(scratch))
+            raise
 
 
-def _remove_empty(directories: list[Path]) -> None:
-    """Remove what was made for nothing; a directory with the output in it is not empty and stays."""
-    for path in reversed(directories):
-        with contextlib.suppress(OSError):
-            path.rmdir()
+def _kept(scratch: Scratch) -> str:
+    """Keep what was done, if it is much, and say so."""
+    size_bytes = scratch.journal.written_bytes
+    if size_bytes < _WORTH_KEEPING_BYTES:
+        return ""
+    scratch.keep()
+    return f"The same command goes on where this one ended: {scratch.path} keeps {size_bytes} bytes"
 
 
-class _Writing:
-    """One bundle on its way to the disk, under a temporary prefix."""
+class _Run:
+    """One plan on its way to the disk."""
 
     def __init__(
-        self,
-        plan: Plan,
-        layout: Layout,
-        bundles: Mapping[Side, Bundle],
-        temporary: str,
-        on_progress: Progress | None,
+        self, plan: Plan, bundles: Mapping[Side, Bundle], out: str, scratch: Scratch, options: Options
     ) -> None:
-        self.plan = plan
-        self.layout = layout
-        self.bundles = bundles
-        self.temporary = temporary
-        self.tell = on_progress
-        self.done_bytes = 0
-        made = sum(bundles["target"].stored_bytes(step.target) for step in layout.made)
-        self.total_bytes = made + sum(kept.entry.size_bytes for kept in layout.copied)
-        self.entries: list[Entry] = []
-        self.slices: dict[tuple[Key, SliceSpec], Entry] = {}
-        self.shards: list[ShardReceipt] = []
-        self.not_finite: dict[str, NotFinite] = {}
+        self.plan, self.bundles, self.out, self.scratch, self.options = plan, bundles, out, scratch, options
+        self.digest = plan.digest
+        self.identity = self.identify()
 
-    def run(self, out: str, link: LinkChoice, *, overwrite: bool) -> Receipt:
-        count = self.layout.num_shards
-        for linked in self.layout.linked:
-            number = len(self.shards)
-            how = link_file(linked.path, data_path(self.temporary, number, count), link)
-            self.shards.append(ShardReceipt(os.path.basename(data_path(out, number, count)), linked.size_bytes, how))
-        number_of = {(linked.side, linked.shard): number for number, linked in enumerate(self.layout.linked)}
-        for kept in self.layout.in_place:
-            self.place(kept, number_of[kept.side, kept.entry.shard], kept.entry.offset)
-        if self.layout.has_new_shard:
-            with ShardWriter(data_path(self.temporary, count - 1, count)) as writer:
-                self.copy(writer)
-                for step in self.layout.made:
-                    self.make(step, writer)
-            name = os.path.basename(data_path(out, count - 1, count))
-            self.shards.append(ShardReceipt(name, writer.size_bytes, "new"))
-        write_index(index_path(self.temporary), self.entries, count, self.slices)
-        entries = sorted(self.entries, key=lambda entry: entry.key)
-        receipt = make_receipt(self.plan, tuple(self.shards), entries, self.not_finite)
-        Path(receipt_path(self.temporary)).write_bytes(receipt.to_json())
-        _put_in_place(self.temporary, out, count, overwrite=overwrite)
+    def identify(self) -> str:
+        """A digest of all that the output's bytes depend on."""
+        stats = [os.stat(path) for bundle in self.bundles.values() for path in bundle.shard_paths]
+        times = [(found.st_mtime_ns, found.st_size) for found in stats]
+        sharding = (self.options.sharding.count, self.options.sharding.size_bytes)
+        ends = (self.plan.source.fingerprint, self.plan.target.fingerprint)
+        facts = (__version__, self.digest, ends, times, self.options.link, self.options.layout, sharding)
+        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+    def find(self) -> Receipt | None:
+        """The receipt of a run that was to do the same and was killed when it was nearly done; it is finished.
+
+        Raises:
+            OutputError: The output exists.
+        """
+        scratch = self.scratch
+        begun = scratch.journal.begun
+        if scratch.settle(finish=begun is not None and begun.identity == self.identity):
+            return read_receipt(self.out)
+        if not existing_files(self.out) or self.options.overwrite:
+            return None
+        if scratch.was_there and os.path.isfile(index_path(self.out)):
+            # It may have been killed while it cleaned up.
+            receipt = read_receipt(self.out)
+            ends = (self.plan.source.fingerprint, self.plan.target.fingerprint)
+            if (
+                receipt is not None
+                and receipt.plan_digest == self.digest
+                and (receipt.source.fingerprint, receipt.target.fingerprint) == ends
+            ):
+                return receipt
+        raise exists_error(self.out)
+
+    def write(self, engine: Engine, on_progress: Progress | None) -> Receipt:
+        """Do all that is to be done."""
+        plan, bundles, prefix = self.plan, self.bundles, self.scratch.prefix
+        layout = lay_out(plan, bundles["source"], bundles["target"], self.options.layout)
+        hows = self.link(layout)
+        work = cut(
+            plan.steps,
+            layout,
+            bundles,
+            copies=[number for number, how in enumerate(hows) if how == "copy"],
+            strings=make_strings(plan, layout, bundles),
+            sharding=self.options.sharding,
+            tile_bytes=self.options.budget.tile_bytes,
+        )
+        count = len(hows) + sum(not shard.is_copy for shard in work.shards)
+        self.begin(work, hows, count)
+        sums = self.carry_out(engine, work, count, on_progress)
+        sums.check(layout.made, bundles)
+        check_still_there(plan, bundles)
+        for number in range(count):
+            sync(data_path(prefix, number, count))
+        entries, slices = self.entries(layout, hows, sums)
+        write_index(index_path(prefix), entries, count, slices)
+        linked_bytes = sum(shard.size_bytes for shard, how in zip(layout.linked, hows, strict=True) if how != "copy")
+        receipt = make_receipt(
+            plan,
+            self.digest,
+            self.shards(layout, hows, work, count),
+            sorted(entries, key=lambda entry: entry.key),
+            sums.not_finite(),
+            Work(sums.read_bytes, sums.written_bytes, linked_bytes, sums.kept_bytes),
+        )
+        write_file(receipt_path(prefix), [receipt.to_json()])
+        self.scratch.place(count, overwrite=self.options.overwrite)
         return receipt
 
-    def place(self, kept: Kept, shard: int, offset: int) -> None:
-        old = kept.entry
-        entry = Entry(kept.key, old.spec, shard, offset, old.size_bytes, old.crc32c, old.slices)
-        if kept.slice_spec is None:
-            self.entries.append(entry)
-        else:
-            self.slices[kept.key, kept.slice_spec] = entry
+    def link(self, layout: Layout) -> list[How]:
+        """Link what is to be linked, under names of its own. It costs nothing, so it is done anew by each run."""
+        hows: list[How] = []
+        for number, linked in enumerate(layout.linked):
+            name = self.scratch.file(f"{_LINKED}{number}")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            hows.append(link_file(linked.path, name, self.options.link))
+        return hows
 
-    def copy(self, writer: ShardWriter) -> None:
-        """Copy live ranges within the kernel, neighbours at once and what several keys share once."""
-        shard = self.layout.num_shards - 1
-        for (side, number), kept in groupby(self.layout.copied, key=lambda item: (item.side, item.entry.shard)):
-            descriptor = os.open(self.bundles[side].shard_paths[number], os.O_RDONLY)
-            try:
-                for run in _runs(kept):
-                    start = run[0].entry.offset
-                    size_bytes = max(item.entry.offset + item.entry.size_bytes for item in run) - start
-                    # Each tensor keeps its own CRC; nobody asks for that of several together.
-                    moved_to = writer.copy_range(descriptor, start, size_bytes, crc32c=0).offset
-                    for item in run:
-                        self.place(item, shard, moved_to + item.entry.offset - start)
-                    self.progress(size_bytes)
-            finally:
-                os.close(descriptor)
+    def begin(self, work: Cut, hows: Sequence[How], count: int) -> None:
+        """Make room for the data files. What another run has written is kept if it was to do the same."""
+        scratch = self.scratch
+        if count > MAX_SHARDS:
+            raise OutputError("too many data files", self.out, expected=f"{MAX_SHARDS} at most", got=str(count))
+        begun = Begun(self.identity, hashlib.sha256(msgspec.json.encode((work.shards, work.tasks))).hexdigest())
+        if scratch.journal.begun != begun:
+            scratch.clear(keeping=_LINKED)
+            scratch.journal.begin(begun)
+        paths = {shard: data_path(scratch.prefix, shard.number, count) for shard in work.shards}
+        check_space(self.out, scratch.path, {path: shard.size_bytes for shard, path in paths.items()})
+        for number, how in enumerate(hows):
+            if how != "copy":
+                os.replace(scratch.file(f"{_LINKED}{number}"), data_path(scratch.prefix, number, count))
+        for shard, path in paths.items():
+            create_shard(path, shard.size_bytes)
 
-    def make(self, step: Step, writer: ShardWriter) -> None:
-        """Compute a step's values, a block at a time. What is read of the source is checked against its CRC."""
-        wanted = self.bundles["target"].entries[step.target]
-        source = self.bundles["source"]
-        for key in step.sources:
-            source.verify_crc(key)
-        stored = [_Stored(source, source.entries[key]) for key in step.sources]
-        specs = tuple(item.spec for item in stored) or (wanted.spec,)
-        template = None
-        if needs_template(step.ops, specs):
-            self.bundles["target"].verify_crc(step.target)
-            template = _Stored(self.bundles["target"], wanted)
+    def carry_out(self, engine: Engine, work: Cut, count: int, on_progress: Progress | None) -> Sums:
+        """Have the tasks done."""
+        budget, journal = self.options.budget, self.scratch.journal
+        job = Job(
+            self.plan.steps,
+            self.plan.source.prefix,
+            self.plan.target.prefix,
+            self.scratch.prefix,
+            count,
+            budget.block_bytes,
+            budget.tile_bytes,
+        )
+        total_bytes = sum(task.size_bytes for task in work.tasks)
+        sums = Sums(work)
+        for done in engine.run(job, self.bundles, [(task, journal.done.get(task.number)) for task in work.tasks]):
+            if not done.is_kept:
+                journal.add(done)
+            sums.add(done)
+            if on_progress is not None:
+                on_progress(sums.written_bytes + sums.kept_bytes, total_bytes)
+        return sums
 
-        def extent(box: Box | None = None) -> Extent:
-            blocks = compute(step.ops, stored, specs, block_bytes=BLOCK_BYTES, template=template, box=box)
-            if any(isinstance(operation, _COMPUTED) for operation in step.ops):
-                blocks = self.counted(step.target, blocks, wanted.spec.dtype)
-            return self.put(blocks, wanted.spec.dtype, writer)
+    def entries(
+        self, layout: Layout, hows: Sequence[How], sums: Sums
+    ) -> tuple[list[Entry], dict[tuple[Key, SliceSpec], Entry]]:
+        """The index: the entries of tensors, and those of slices."""
+        number_of = {(linked.side, linked.shard): number for number, linked in enumerate(layout.linked)}
+        entries: list[Entry] = []
+        slices: dict[tuple[Key, SliceSpec], Entry] = {}
+        for kept in layout.in_place:
+            old, number = kept.entry, number_of[kept.side, kept.entry.shard]
+            entry = Entry(kept.key, old.spec, number, old.offset, old.size_bytes, old.crc32c, old.slices)
+            if hows[number] == "copy":
+                continue
+            if kept.slice_spec is None:
+                entries.append(entry)
+            else:
+                slices[kept.key, kept.slice_spec] = entry
+        for placed, entry in sums.entries():
+            if placed.slice_spec is None:
+                entries.append(entry)
+            else:
+                slices[placed.key, placed.slice_spec] = entry
+        return entries, slices
 
-        shard = self.layout.num_shards - 1
-        if not wanted.slices:
-            (spec,) = infer_chain(step.ops, specs)  # not always the template's: a table is as long as it is full
-            self.entries.append(Entry(step.target, spec, shard, *extent()))
-            return
-        self.entries.append(Entry(step.target, wanted.spec, 0, 0, 0, 0, wanted.slices))
-        for piece in wanted.slices:
-            box = slice_box(piece, wanted.spec.shape)
-            spec = TensorSpec(wanted.spec.dtype, tuple(stop - start for start, stop in box))
-            self.slices[step.target, piece] = Entry(step.target, spec, shard, *extent(box))
-
-    def counted(self, key: Key, blocks: Iterable[npt.NDArray[Any]], dtype: DType) -> Iterator[npt.NDArray[Any]]:
-        """The blocks of a tensor, while what is no finite number in them is counted."""
-        import numpy as np
-
-        for block in blocks:
-            if (dtype in FLOATS or dtype in PARTS) and not np.isfinite(block).all():
-                before = self.not_finite.get(key, NotFinite(0, 0))
-                nan, inf = count_not_finite(block)
-                self.not_finite[key] = NotFinite(before.nan + nan, before.inf + inf)
-            yield block
-
-    def put(self, blocks: Iterable[npt.NDArray[Any]], dtype: DType, writer: ShardWriter) -> Extent:
-        """Write a tensor, or one slice of it, that comes in blocks."""
-        if dtype is DType.STRING:
-            return writer.append(*encode_strings([value for block in blocks for value in block]))
-        writer.begin()
-        for block in blocks:
-            writer.write(block.view("u1").data)
-            self.progress(block.nbytes)
-        return writer.end()
-
-    def progress(self, size_bytes: int) -> None:
-        self.done_bytes += size_bytes
-        if self.tell is not None:
-            self.tell(self.done_bytes, self.total_bytes)
-
-
-def _runs(items: Iterable[Kept]) -> Iterator[list[Kept]]:
-    """Tensors of one file, in its order, in groups with no gap in between."""
-    run: list[Kept] = []
-    start = end = 0
-    for item in items:
-        entry = item.entry
-        if run and (entry.offset > end or (entry.offset == end and end - start > BLOCK_BYTES)):
-            yield run
-            run = []
-        if not run:
-            start = end = entry.offset
-        run.append(item)
-        end = max(end, entry.offset + entry.size_bytes)
-    if run:
-        yield run
+    def shards(self, layout: Layout, hows: Sequence[How], work: Cut, count: int) -> tuple[ShardReceipt, ...]:
+        sizes = [linked.size_bytes for linked in layout.linked]
+        sizes += [shard.size_bytes for shard in work.shards if not shard.is_copy]
+        names = [os.path.basename(data_path(self.out, number, count)) for number in range(count)]
+        return tuple(
+            ShardReceipt(name, size_bytes, hows[number] if number < len(hows) else "new")
+            for number, (name, size_bytes) in enumerate(zip(names, sizes, strict=True))
+        )
 
 
-class _Stored:
-    """A tensor of a bundle as operations read it."""
+def check_space(out: str, directory: str, sizes: Mapping[str, int]) -> None:
+    """Check that there is room for files.
 
-    def __init__(self, bundle: Bundle, entry: Entry) -> None:
-        self.spec = entry.spec
-        self._bundle = bundle
-        self._entry = entry
+    Args:
+        out: The output, for messages.
+        directory: Where they will be.
+        sizes: Their sizes by path. Of those that are there only what is missing counts.
 
-    def read_box(self, box: Box, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        return self._bundle.read_box(self._entry, box, shape)
-
-
-def _put_in_place(temporary: str, out: str, count: int, *, overwrite: bool) -> None:
-    """Give the files their names, the index last: without its index a bundle does not exist.
-
-    What is to be replaced is set aside before, its index first. No name that is taken is taken over, so of two
-    runs to one prefix the later one fails. Everything is undone if anything fails.
+    Raises:
+        OutputError: There is not.
     """
-    names = [*(data_path("", number, count) for number in range(count)), receipt_path(""), index_path("")]
-    replaced = sorted(_existing_files(out), key=lambda path: path != index_path(out)) if overwrite else []
-    moves = [(path, f"{temporary}-replaced{path.removeprefix(out)}") for path in replaced]
-    moves += [(temporary + name, out + name) for name in names]
-    done: list[tuple[str, str]] = []
-    try:
-        for old, new in moves:
-            _rename_to_free(old, new)
-            done.append((old, new))
-    except BaseException as error:
-        for old, new in reversed(done):
-            with contextlib.suppress(FileExistsError):  # what another run has put there stays
-                _rename_to_free(new, old)
-        if isinstance(error, FileExistsError):
-            raise _exists(out, _existing_files(out)) from error
-        raise
-    directory = os.path.dirname(os.path.abspath(out))
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _rename_to_free(old: str, new: str) -> None:
-    """Rename a file, unless the new name is taken."""
-    try:
-        # A rename replaces what is there, even if it came to be a moment ago; a link does not.
-        os.link(old, new, follow_symlinks=False)
-    except FileExistsError:
-        raise
-    except OSError:
-        # No links here. Whatever else is wrong, renaming tells.
-        if os.path.lexists(new):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from None
-        os.rename(old, new)
-    else:
-        os.unlink(old)
+    needed_bytes = sum(sizes.values())
+    for path in sizes:
+        with contextlib.suppress(FileNotFoundError):
+            needed_bytes -= min(os.stat(path).st_blocks * 512, sizes[path])
+    found = os.statvfs(directory)
+    free_bytes = found.f_bavail * found.f_frsize
+    if found.f_blocks and free_bytes < needed_bytes:
+        raise OutputError(
+            "not enough space",
+            out,
+            expected=f"{needed_bytes} bytes",
+            got=f"{free_bytes} bytes free",
+            hint="Make room, or choose another place",
+        )

@@ -1,8 +1,8 @@
 """Checkpoints on disk: the only code that knows their bytes. It needs no TensorFlow.
 
 A bundle is ``PREFIX.index``, a sorted table of what each tensor is and where its bytes are, and one or more
-``PREFIX.data-?????-of-?????`` with the bytes. `find_prefix` finds one, `Bundle` reads it, `write_index` and
-`ShardWriter` write one. What is read is verified before it is used, and errors name the file and the key.
+``PREFIX.data-?????-of-?????`` with the bytes. `find_prefix` finds one, `Bundle` reads it, `ShardFile` and
+`write_index` write one. What is read is verified before it is used, and errors name the file and the key.
 """
 
 from ckptmigrate.bundle.checksum import extend_crc, mask_crc, unmask_crc
@@ -18,10 +18,11 @@ from ckptmigrate.bundle.protos import (
     TrackableObjectGraph,
     VersionDef,
 )
+from ckptmigrate.bundle.ranges import DataFile, Reads, Runs
 from ckptmigrate.bundle.reader import Bundle, numpy_dtype
 from ckptmigrate.bundle.slices import WHOLE_AXIS, Box, SliceSpec, decode_slice_key, encode_slice_key, slice_box
 from ckptmigrate.bundle.strings import decode_strings, encode_strings
-from ckptmigrate.bundle.writer import Extent, ShardWriter, write_index
+from ckptmigrate.bundle.writer import ShardFile, create_shard, sync, write_file, write_index
 
 __all__ = [
     "WHOLE_AXIS",
@@ -29,16 +30,19 @@ __all__ = [
     "Bundle",
     "BundleEntryProto",
     "BundleHeaderProto",
+    "DataFile",
     "Entry",
-    "Extent",
     "Meant",
+    "Reads",
     "RegisteredSaver",
-    "ShardWriter",
+    "Runs",
+    "ShardFile",
     "SliceSpec",
     "TensorShapeProto",
     "TensorSliceProto",
     "TrackableObjectGraph",
     "VersionDef",
+    "create_shard",
     "data_path",
     "decode_slice_key",
     "decode_strings",
@@ -53,7 +57,9 @@ __all__ = [
     "numpy_dtype",
     "same_slices",
     "slice_box",
+    "sync",
     "unmask_crc",
+    "write_file",
     "write_index",
     "writer_version",
 ]

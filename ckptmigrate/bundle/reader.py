@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -333,6 +333,17 @@ class Bundle:
             digest.update(size.to_bytes(8, "little"))
         digest.update(self.object_graph_bytes() or b"")
         return f"sha256:{digest.hexdigest()}"
+
+    def fingerprint_now(self) -> str:
+        """The fingerprint that the files have now: another one, if they were changed since the bundle was opened.
+
+        Raises:
+            CkptMigrateError: What is there now cannot be read.
+            OSError: A file is missing.
+        """
+        digest = hashlib.sha256(Path(index_path(self.prefix)).read_bytes()).digest()
+        sizes = tuple(Path(path).stat().st_size for path in self.shard_paths)
+        return replace(self, shard_sizes=sizes, _index_digest=digest, _shards={}).fingerprint
 
     def _entry(self, key: Key | Entry) -> Entry:
         return key if isinstance(key, Entry) else self.entries[key]

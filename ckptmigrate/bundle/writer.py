@@ -1,46 +1,27 @@
-"""A bundle that is written: data files by appending, the index in one go.
+"""A bundle that is written: data files at known offsets, the index in one go.
 
-Both are written under the name that is given and reach the disk before they are closed; giving them their
-final names, the index last, is for the caller.
+Both are written under the name that is given; giving them their final names, the index last, is for the caller.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from typing import Self
 
-from ckptmigrate.bundle.checksum import extend_crc, mask_crc
 from ckptmigrate.bundle.entry import HEADER_KEY, MAX_SHARDS, Entry, EntryEncoder, encode_header, encode_key
 from ckptmigrate.bundle.slices import SLICE_KEY_PREFIX, SliceSpec, encode_slice_key
 from ckptmigrate.bundle.table import write_table
-from ckptmigrate.errors import CorruptBundleError, OutputError
+from ckptmigrate.errors import OutputError
 from ckptmigrate.spec import Key
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+# A prefix is text and not a path: pathlib would take a slash off its end and the dot off `./`.
+# Files are written by the system's own calls, one for each step that can fail.
 
-_BUFFER_BYTES = 1 << 20
-_COPY_BYTES = 1 << 30
-_READ_BYTES = 1 << 20
-
-
-class Extent(NamedTuple):
-    """Where a tensor went in a data file.
-
-    Attributes:
-        offset: Where its bytes start.
-        size_bytes: How many they are.
-        crc32c: Their CRC32C as an entry has it, masked.
-    """
-
-    offset: int
-    size_bytes: int
-    crc32c: int
+_MODE = 0o666
+"""The rights of a new file, of which the user's mask takes some away."""
 
 
 def write_index(
@@ -76,39 +57,87 @@ def write_index(
             raise OutputError("key that is taken or cannot be one", f"{path}, key {entry.key!r}")
     for (name, piece), entry in (slice_entries or {}).items():
         records[encode_slice_key(encode_key(name), piece)] = encode(entry)
-    with _as_output_errors(path), Path(path).open("wb") as file:
-        file.writelines(write_table(sorted(records.items())))
-        _reach_disk(file)
+    write_file(path, write_table(sorted(records.items())))
 
 
-class ShardWriter:
-    """A new data file that tensors are appended to.
+def write_file(path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file, or overwrite one, and wait until it is on the disk.
 
-    Used in a ``with`` statement, which sees that the bytes reach the disk. If its body raises, the file is left as
-    it is, for the caller to remove. A tensor's bytes come at once (`append`), by pieces (`begin`, `write`, `end`), or
-    out of another file without passing through the process (`copy_range`)::
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with _as_output_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+        try:
+            _write_all(descriptor, b"".join(pieces))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
-        with ShardWriter(path) as shard:
-            extent = shard.append(array.data)
-            shard.begin()
-            for piece in pieces:
-                shard.write(piece)
-            extent = shard.end()
+
+def append_file(path: str, offset: int, data: bytes, *, sync: bool) -> None:
+    """Write what comes behind the first bytes of a file that is there.
+
+    Args:
+        path: The file.
+        offset: How many bytes of it stay.
+        data: What comes behind.
+        sync: Wait until it is on the disk.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with ShardFile(path) as file:
+        file.write_at(offset, data)
+        if sync:
+            file.sync()
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or the names in a directory, are on the disk.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    with _as_output_errors(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def create_shard(path: str, size_bytes: int) -> None:
+    """Create a data file of a size, if it is not there, for `ShardFile` to write to.
+
+    Raises:
+        OutputError: It cannot be created.
+    """
+    with _as_output_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _MODE)
+        try:
+            os.ftruncate(descriptor, size_bytes)
+        finally:
+            os.close(descriptor)
+
+
+class ShardFile:
+    """A data file that is there and is written at known offsets, by any number of writers in any order.
+
+    Used in a ``with`` statement. That its bytes reach the disk is for the caller to see to (`sync`).
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Create the file.
+    __slots__ = ("_descriptor", "path")
+
+    def __init__(self, path: str) -> None:
+        """Open the file.
 
         Raises:
-            OutputError: It is there already, or cannot be created.
+            OutputError: It is not there, or cannot be written.
         """
-        self.path = os.fspath(path)
-        self.size_bytes = 0
-        self._begin: int | None = None
-        self._crc = 0
-        with _as_output_errors(self.path):
-            # Closed by __exit__.
-            self._file: BinaryIO = Path(self.path).open("xb", buffering=_BUFFER_BYTES)  # noqa: SIM115
+        self.path = path
+        with _as_output_errors(path):
+            self._descriptor = os.open(path, os.O_WRONLY)
 
     def __enter__(self) -> Self:
         return self
@@ -116,164 +145,45 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                with _as_output_errors(self.path):
-                    _reach_disk(self._file)
-        finally:
-            self._file.close()
+        with _as_output_errors(self.path):
+            os.close(self._descriptor)
 
-    def begin(self) -> None:
-        """Start a tensor that comes by pieces.
-
-        Raises:
-            RuntimeError: The tensor before it has not ended.
-        """
-        if self._begin is not None:
-            raise RuntimeError("begin() before the end() of the tensor before")
-        self._begin = self.size_bytes
-        self._crc = 0
-
-    def write(self, data: ReadableBuffer) -> None:
-        """Add the next piece of a tensor: any contiguous buffer, which may be reused afterwards.
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write bytes. A buffer of them may be reused afterwards.
 
         Raises:
             OutputError: The file cannot be written, for want of space for example.
-            RuntimeError: No tensor was begun.
         """
-        if self._begin is None:
-            raise RuntimeError("write() without begin()")
-        self._crc = extend_crc(self._crc, data)
-        self._put(data)
+        try:
+            count = os.pwrite(self._descriptor, data, offset)
+            while count < len(data):
+                count += os.pwrite(self._descriptor, data[count:], offset + count)
+        except OSError as error:
+            raise _output_error(error, self.path) from error
 
-    def end(self) -> Extent:
-        """Finish a tensor.
+    def sync(self) -> None:
+        """Wait until what was written is on the disk.
 
         Raises:
-            RuntimeError: No tensor was begun.
+            OutputError: It cannot be written.
         """
-        if self._begin is None:
-            raise RuntimeError("end() without begin()")
-        extent = Extent(self._begin, self.size_bytes - self._begin, mask_crc(self._crc))
-        self._begin = None
-        return extent
-
-    def append(self, data: ReadableBuffer, crc: int | None = None) -> Extent:
-        """Add a tensor whose bytes are at hand.
-
-        Args:
-            data: Any contiguous buffer.
-            crc: The CRC32C (not masked) that its entry has, where that is not simply the one of the bytes:
-                `ckptmigrate.bundle.encode_strings` gives both.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        self.begin()
-        if crc is None:
-            self.write(data)
-        else:
-            self._crc = crc
-            self._put(data)
-        return self.end()
-
-    def copy_range(self, source: str | os.PathLike[str] | int, offset: int, size_bytes: int, crc32c: int) -> Extent:
-        """Add a tensor that another file has, without its bytes passing through the process where the system can.
-
-        Args:
-            source: The other file's path, or a descriptor of it.
-            offset: Where the tensor starts in it.
-            size_bytes: How many bytes it has.
-            crc32c: Its masked CRC32C as its entry has it, which is handed on and not verified.
-
-        Raises:
-            CorruptBundleError: The other file ends before the tensor does.
-            OutputError: A file cannot be read or written.
-        """
-        if not isinstance(source, int):
-            with _as_output_errors(self.path):
-                descriptor = os.open(source, os.O_RDONLY)
-            try:
-                return self.copy_range(descriptor, offset, size_bytes, crc32c)
-            finally:
-                os.close(descriptor)
-        self.begin()
         with _as_output_errors(self.path):
-            self._file.flush()
-            out = self._file.fileno()
-            done = 0
-            for copy in (_copy_file_range, _sendfile, _read_and_write):
-                done = copy(source, out, offset, size_bytes, done)
-                if done == size_bytes:
-                    break
-        if done != size_bytes:
-            raise CorruptBundleError(
-                "data file ends before a tensor does",
-                str(source),
-                expected=f"{size_bytes} bytes from {offset} (entry)",
-                got=f"{done} bytes",
-            )
-        self.size_bytes += size_bytes
-        return self.end()._replace(crc32c=crc32c)
-
-    def _put(self, data: ReadableBuffer) -> None:
-        with _as_output_errors(self.path):
-            self._file.write(data)
-        self.size_bytes += len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+            os.fsync(self._descriptor)
 
 
-# The errors with which a system says that it, or this pair of file systems, cannot copy that way.
-_CANNOT = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
-
-
-def _copy_file_range(source: int, out: int, offset: int, size_bytes: int, done: int) -> int:
-    """Copy on from ``done``; how far it got, which is less than all where the file ends or the system cannot."""
-    if not hasattr(os, "copy_file_range"):
-        return done
-    return _in_kernel(lambda count, start: os.copy_file_range(source, out, count, start), offset, size_bytes, done)
-
-
-def _sendfile(source: int, out: int, offset: int, size_bytes: int, done: int) -> int:
-    if not hasattr(os, "sendfile"):
-        return done
-    return _in_kernel(lambda count, start: os.sendfile(out, source, start, count), offset, size_bytes, done)
-
-
-def _in_kernel(copy: Callable[[int, int], int], offset: int, size_bytes: int, done: int) -> int:
-    try:
-        while done < size_bytes:
-            copied = copy(min(_COPY_BYTES, size_bytes - done), offset + done)
-            if not copied:
-                break
-            done += copied
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
-    return done
-
-
-def _read_and_write(source: int, out: int, offset: int, size_bytes: int, done: int) -> int:
-    while done < size_bytes:
-        piece = os.pread(source, min(_READ_BYTES, size_bytes - done), offset + done)
-        if not piece:
-            break
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(out, view) :]
-        done += len(piece)
-    return done
-
-
-def _reach_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 @contextmanager
 def _as_output_errors(path: str) -> Iterator[None]:
     try:
         yield
-    except FileExistsError as error:
-        raise OutputError("file exists already", path) from error
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", path) from error
+        raise _output_error(error, path) from error
+
+
+def _output_error(error: OSError, path: str) -> OutputError:
+    return OutputError(f"cannot be written ({error.strerror})", path)

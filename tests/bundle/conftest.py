@@ -4,12 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ckptmigrate.bundle import Entry, ShardWriter, data_path, encode_strings, index_path, write_index
+from ckptmigrate.bundle import Entry, data_path, encode_strings, index_path, write_index
 from ckptmigrate.bundle.entry import encode_header
 from ckptmigrate.bundle.table import write_table
 from ckptmigrate.spec import DType, Key, TensorSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules that all tests share
+
+from builders import ShardWriter
 
 
 def append_array(shard, key, array, number=0):

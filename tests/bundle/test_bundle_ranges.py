@@ -6,11 +6,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from builders import ShardWriter
 from conftest import append_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptmigrate.bundle import Bundle, ShardWriter, data_path, extend_crc, index_path, unmask_crc, write_index
+from ckptmigrate.bundle import Bundle, data_path, extend_crc, index_path, unmask_crc, write_index
 from ckptmigrate.bundle import ranges as ranges_module
 from ckptmigrate.bundle.algebra import shift_crc, shift_crcs
 from ckptmigrate.bundle.ranges import DataFile, Reads

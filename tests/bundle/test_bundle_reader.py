@@ -8,6 +8,7 @@ from unittest import mock
 import ml_dtypes
 import numpy as np
 import pytest
+from builders import ShardWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,7 +18,6 @@ from ckptmigrate.bundle import (
     BundleEntryProto,
     BundleHeaderProto,
     Entry,
-    ShardWriter,
     TrackableObjectGraph,
     data_path,
     encode_slice_key,

@@ -5,12 +5,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from builders import ShardWriter
 from corpus import corpus_prefixes, corpus_rows
 
 from ckptmigrate.bundle import (
     Bundle,
     Entry,
-    ShardWriter,
     TrackableObjectGraph,
     data_path,
     encode_strings,
@@ -31,7 +31,7 @@ def rewrite(bundle, prefix):
             data, crc = encode_strings(bundle.read(entry).reshape(-1).tolist())
             extent = shard.append(data, crc)
         elif entry.spec.dtype is DType.VARIANT:
-            extent = shard.append(bundle.read_raw(entry))._replace(crc32c=entry.crc32c)
+            extent = (*shard.append(bundle.read_raw(entry))[:2], entry.crc32c)
         else:
             extent = shard.append(bundle.read(entry).tobytes())
         return Entry(entry.key, entry.spec, 0, *extent)

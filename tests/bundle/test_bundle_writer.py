@@ -1,11 +1,22 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import ShardWriter
 
-from ckptmigrate.bundle import Bundle, Entry, ShardWriter, data_path, extend_crc, index_path, mask_crc, write_index
-from ckptmigrate.bundle import writer as writer_module
-from ckptmigrate.errors import CorruptBundleError, OutputError
+from ckptmigrate.bundle import (
+    Bundle,
+    Entry,
+    ShardFile,
+    create_shard,
+    data_path,
+    index_path,
+    sync,
+    write_file,
+    write_index,
+)
+from ckptmigrate.errors import OutputError
 from ckptmigrate.spec import DType, Key, TensorSpec
 
 FLOAT2 = TensorSpec(DType.FLOAT32, (2,))
@@ -34,15 +45,17 @@ def test_an_impossible_number_of_shards_is_not_written(tmp_path, count):
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    missing = tmp_path / "no" / "x"
-    with pytest.raises(OutputError) as caught:
-        write_index(missing, [], 1)
-    assert caught.value.where == str(missing)
-    with pytest.raises(OutputError):
-        ShardWriter(missing)
-    (tmp_path / "there").touch()
-    with pytest.raises(OutputError, match="exists already"):
-        ShardWriter(tmp_path / "there")
+    missing = str(tmp_path / "no" / "x")
+    for write in (
+        lambda: write_index(missing, [], 1),
+        lambda: write_file(missing, [b"x"]),
+        lambda: create_shard(missing, 1),
+        lambda: ShardFile(missing),
+        lambda: sync(missing),
+    ):
+        with pytest.raises(OutputError, match="No such file or directory") as caught:
+            write()
+        assert caught.value.where == missing
 
 
 def test_entries_may_come_in_any_order(tmp_path):
@@ -52,60 +65,30 @@ def test_entries_may_come_in_any_order(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-def test_pieces_make_the_extent_of_the_whole(tmp_path, piece):
-    data = np.random.default_rng(0).bytes(5000)
-    with ShardWriter(tmp_path / "x") as shard:
-        whole = shard.append(data)
-        shard.begin()
-        for start in range(0, len(data), piece):
-            shard.write(memoryview(data)[start : start + piece])
-        pieces = shard.end()
-    assert whole == (0, 5000, mask_crc(extend_crc(0, data)))
-    assert pieces == (5000, 5000, whole.crc32c)
-    assert (tmp_path / "x").read_bytes() == data * 2
+def test_a_data_file_is_written_at_any_place_in_any_order(tmp_path):
+    path = str(tmp_path / "x")
+    create_shard(path, 10)
+    with ShardFile(path) as one, ShardFile(path) as other:
+        one.write_at(6, b"6789")
+        other.write_at(0, memoryview(b"012"))
+        one.write_at(3, b"")
+    assert Path(path).read_bytes() == b"012\0\0\0" + b"6789"
+    create_shard(path, 10)
+    with ShardFile(path) as again:
+        again.write_at(3, b"345")
+    sync(path)
+    assert Path(path).read_bytes() == b"0123456789"
 
 
-def test_arrays_of_any_dtype_and_rank_are_buffers(tmp_path):
-    array = np.arange(6, dtype=np.float64).reshape(2, 3)
-    with ShardWriter(tmp_path / "x") as shard:
-        assert shard.append(array) == (0, 48, mask_crc(extend_crc(0, array.tobytes())))
-        assert shard.append(b"").size_bytes == 0
-    assert (tmp_path / "x").read_bytes() == array.tobytes()
-
-
-def test_a_tensor_is_begun_and_ended_once(tmp_path):
-    with ShardWriter(tmp_path / "x") as shard:
-        for wrong in (lambda: shard.write(b"x"), shard.end):
-            with pytest.raises(RuntimeError):
-                wrong()
-        shard.begin()
-        with pytest.raises(RuntimeError):
-            shard.begin()
-
-
-def _cannot(_source, _out, _offset, _size_bytes, done):
-    return done
-
-
-@pytest.mark.parametrize("left_out", [[], ["_copy_file_range"], ["_copy_file_range", "_sendfile"]])
-@pytest.mark.parametrize("by_descriptor", [False, True])
-def test_a_range_is_copied_whatever_the_system_can(tmp_path, monkeypatch, left_out, by_descriptor):
-    for name in left_out:
-        monkeypatch.setattr(writer_module, name, _cannot)
-    source = np.random.default_rng(0).bytes(3 << 20)
-    (tmp_path / "source").write_bytes(source)
-    given = os.open(tmp_path / "source", os.O_RDONLY) if by_descriptor else tmp_path / "source"
-    with ShardWriter(tmp_path / "x") as shard:
-        shard.append(b"before")
-        assert shard.copy_range(given, 100, 2 << 20, 5) == (6, 2 << 20, 5)
-        assert shard.append(b"after").offset == 6 + (2 << 20)
-        with pytest.raises(CorruptBundleError, match="ends before"):
-            shard.copy_range(given, len(source) - 4, 5, 0)
-    if by_descriptor:
-        os.close(given)
-    written = (tmp_path / "x").read_bytes()
-    assert written.startswith(b"before" + source[100 : 100 + (2 << 20)] + b"after")
+def test_what_the_system_takes_in_small_parts_is_written_whole(tmp_path, monkeypatch):
+    path = str(tmp_path / "x")
+    create_shard(path, 0)
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:3], offset))
+    with ShardFile(path) as file:
+        for offset, data in ((1, b"abcdefgh"), (9, memoryview(b"ijkl"))):
+            file.write_at(offset, data)
+    assert Path(path).read_bytes() == b"\0abcdefghijkl"
 
 
 def test_a_written_index_opens_with_its_shards(tmp_path):
@@ -113,7 +96,7 @@ def test_a_written_index_opens_with_its_shards(tmp_path):
     entries = []
     for number in range(2):
         with ShardWriter(data_path(prefix, number, 2)) as shard:
-            extent = shard.append(np.full(2, number, np.float32))
+            extent = shard.append(np.full(2, number, np.float32).tobytes())
         entries.append(Entry(Key(f"w{number}"), FLOAT2, number, *extent))
     write_index(index_path(prefix), entries, 2)
     with Bundle.open(prefix) as bundle:
