@@ -9,10 +9,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import event
 from hypothesis import strategies as st
 
 from ckptmigrate.apply.stream import compute
 from ckptmigrate.dtypes import FLOATS, PARTS, int_range
+from ckptmigrate.errors import OperationError
 from ckptmigrate.ops import (
     Add,
     Average,
@@ -90,6 +92,17 @@ def run(ops, *tensors, block_bytes=1 << 20):
     assert all(block.ndim == 1 and block.size and block.dtype == numpy_dtype(spec.dtype) for block in blocks)
     whole = np.concatenate([np.empty(0, numpy_dtype(spec.dtype)), *blocks])
     return whole.reshape(spec.shape), blocks
+
+
+def destroys(ops, tensors):
+    """Whether the chain refuses these values, which only narrow types make happen."""
+    try:
+        run(ops, *tensors)
+    except OperationError as error:
+        event(f"{error.what} {error.expected}")
+        assert any(isinstance(op, Cast | Scale | Add | Resize | Vocab | Gates | FoldKernel | FoldBias) for op in ops)
+        return True
+    return False
 
 
 def same_bytes(one, other):

@@ -38,7 +38,9 @@ def scratch(tmp_path_factory):
     jobs=st.integers(1, 3),
 )
 @settings(max_examples=40, deadline=None)
-def test_whatever_is_dropped_the_rest_is_copied_with_its_values(scratch, sizes, shards, most_bytes, out_shards, jobs):
+def test_whatever_is_dropped_the_rest_is_copied_with_its_values(  # noqa: PLR0917
+    scratch, sizes, shards, most_bytes, out_shards, jobs
+):
     names = "abcdefghijkl"
     everything = {
         name: floats(size, start=10 * n) for n, (name, (size, _)) in enumerate(zip(names, sizes, strict=False))

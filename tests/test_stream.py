@@ -13,6 +13,7 @@ from chains import (
     NUMBERS,
     InMemory,
     chains,
+    destroys,
     error_of,
     numpy_dtype,
     reference,
@@ -21,7 +22,7 @@ from chains import (
     source,
     template_for,
 )
-from hypothesis import event, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptmigrate.apply.normal import normal_form
@@ -65,17 +66,6 @@ def moves_of(steps):
 
 def specs_of(tensors):
     return tuple(tensor.spec for tensor in tensors)
-
-
-def destroys(ops, tensors):
-    """Whether the chain refuses these values, which only narrow types make happen."""
-    try:
-        run(ops, *tensors)
-    except OperationError as error:
-        event(f"{error.what} {error.expected}")
-        assert any(isinstance(op, Cast | Scale | Add | Resize | Vocab | Gates | FoldKernel | FoldBias) for op in ops)
-        return True
-    return False
 
 
 @settings(max_examples=1200, deadline=None)

@@ -25,7 +25,7 @@ DEFAULT_MEMORY_BYTES = 1 << 28
 _LEAST_WORKER_BYTES = 1 << 22
 """With less than this, a worker would do nothing but start and end blocks."""
 
-_BLOCKS = 6
+BLOCKS = 6
 """So many blocks may be in memory at a time: what was read, moved, computed, and what becomes of it."""
 
 _BLOCK_BYTES = 1 << 20
@@ -74,13 +74,26 @@ class Budget:
         if jobs is None:
             jobs = max(1, min(_cores(), memory_bytes // _LEAST_WORKER_BYTES))
         # A power of two: the cut of tiles is the same for budgets that are much the same.
-        tile_bytes = min(_TILE_BYTES, 1 << (memory_bytes // jobs // _BLOCKS).bit_length() - 1)
+        tile_bytes = min(_TILE_BYTES, 1 << (memory_bytes // jobs // BLOCKS).bit_length() - 1)
         return cls(jobs, min(_BLOCK_BYTES, tile_bytes), tile_bytes)
 
     @property
     def peak_bytes(self) -> int:
         """What all workers together hold at most."""
-        return self.jobs * self.tile_bytes * _BLOCKS
+        return self.jobs * self.tile_bytes * BLOCKS
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had, as the system counts it (the peak of its resident set)."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123
+            line = next(line for line in file if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        import resource
+
+        # Not on Linux. What the parent had when it started this process counts here, too.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _cores() -> int:

@@ -81,6 +81,10 @@ class Receipt(msgspec.Struct, frozen=True):
     work: Work = Work()
     schema: str = SCHEMA
 
+    def to_data(self) -> dict[str, object]:
+        """The receipt as plain values."""
+        return msgspec.structs.asdict(self)
+
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 

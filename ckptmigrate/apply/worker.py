@@ -151,6 +151,8 @@ class Worker:
 
     def _make(self, part: Part, values: Values, file: ShardFile) -> tuple[int, tuple[int, int]]:
         """Compute elements; what they add to the checksum of their tensor, and how many are NaN, and infinite."""
+        import numpy as np
+
         step = self._job.steps[values.step]
         try:
             source, max_elements = self._source(values.step, values.piece)
@@ -162,7 +164,7 @@ class Worker:
             crc, at = 0, part.offset + part.start
             nan = inf = 0
             for box in inner:
-                block = source.read_box(box, values.shape).reshape(-1)
+                block = np.ascontiguousarray(source.read_box(box, values.shape)).reshape(-1)
                 if is_counted and not all_finite(block, dtype):
                     more = count_not_finite(block)
                     nan, inf = nan + more[0], inf + more[1]

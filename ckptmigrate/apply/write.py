@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from ckptmigrate.bundle import (
     write_index,
 )
 from ckptmigrate.bundle.entry import MAX_SHARDS
+from ckptmigrate.bundle.state import CheckpointState, read_state, write_state
 from ckptmigrate.errors import OutputError
 from ckptmigrate.plan import Plan
 from ckptmigrate.spec import Key
@@ -80,6 +82,7 @@ def apply_plan(
     jobs: int | None = None,
     shards: int | None = None,
     shard_bytes: int | None = None,
+    update_latest: bool = False,
     engine: Engine | None = None,
     on_progress: Progress | None = None,
 ) -> Receipt:
@@ -99,6 +102,7 @@ def apply_plan(
         jobs: How many workers; one for each core if not given.
         shards: Into how many data files what is written goes; one if neither this nor `shard_bytes` is given.
         shard_bytes: How large these may become. A tensor that is larger has one of its own.
+        update_latest: Make it the latest checkpoint of its directory, in the state file; that is done last.
         engine: Who carries the work out; threads of this process if not given.
         on_progress: Called now and then while bytes are written.
 
@@ -119,8 +123,12 @@ def apply_plan(
             raise exists_error(out)
         with _held(out) as scratch:
             run = _Run(plan, bundles, out, scratch, options)
-            found = run.find()
-            return run.write(engine or Threads(budget.jobs), on_progress) if found is None else found
+            receipt = run.find() or run.write(engine or Threads(budget.jobs), on_progress)
+            if update_latest:
+                directory, name = os.path.split(out)
+                state = read_state(directory) or CheckpointState("")
+                write_state(directory, state.with_latest(name, time.time()))
+            return receipt
 
 
 @contextlib.contextmanager

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ckptmigrate.bundle.state import STATE_FILE, read_state
 from ckptmigrate.bundle.table import FOOTER_BYTES, is_table
 from ckptmigrate.errors import CkptMigrateError, NotACheckpointError, raise_all
 
-_STATE_FILE = "checkpoint"
 _MAX_LISTED = 10
 _DATA_NAME = re.compile(r"(?P<prefix>.*)\.data-(?P<shard>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 _V1_NAME = re.compile(r"(?P<prefix>.*)-\d{5}-of-\d{5}", re.DOTALL)
@@ -242,7 +242,7 @@ def _explain_file(path: str) -> NotACheckpointError:
         return NotACheckpointError(
             "a file of a checkpoint, not its prefix", path, expected="a prefix", hint=f"Use {prefix}"
         )
-    if os.path.basename(path) == _STATE_FILE and _latest_in_state(path) is not None:
+    if os.path.basename(path) == STATE_FILE and read_state(os.path.dirname(path)) is not None:
         return NotACheckpointError(
             "a directory's state file, not a prefix", path, hint=f"Use {os.path.dirname(path) or '.'}"
         )
@@ -267,10 +267,10 @@ def _explain_v1(path: str) -> NotACheckpointError:
 
 def _find_in_directory(directory: str) -> str:
     names = _list_names(directory) or []
-    if _STATE_FILE in names:
-        latest = _latest_in_state(os.path.join(directory, _STATE_FILE))
-        if latest is not None:
-            return _resolve_latest(directory, latest, names)
+    if STATE_FILE in names:
+        state = read_state(directory)
+        if state is not None:
+            return _resolve_latest(directory, state.latest, names)
     variables = _saved_variables(directory)
     if os.path.isfile(index_path(variables)):
         return variables
@@ -307,40 +307,6 @@ def _saved_variables(directory: str) -> str:
     return os.path.join(directory, "variables", "variables")
 
 
-def _latest_in_state(path: str) -> str | None:
-    """The latest checkpoint that a state file names; None if it is no such file.
-
-    The file is a ``CheckpointState`` in protobuf's text form, of which one field is needed.
-    Source: tensorflow/python/training/checkpoint_state.proto.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = re.search(r'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\\n]|\\.)*)"', file.read(), re.MULTILINE)
-    except (OSError, UnicodeDecodeError):
-        return None
-    return None if found is None else _unescape(found[1])
-
-
-_ESCAPE = re.compile(r"""\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))""")
-_SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-
-
-def _unescape(text: str) -> str:
-    """A string as protobuf's text form has it, where other bytes than ASCII may be octal escapes."""
-    out = bytearray()
-    end = 0
-    for match in _ESCAPE.finditer(text):
-        out += text[end : match.start()].encode()
-        octal, hexadecimal, character = match.groups()
-        if character:
-            out += _SHORT_ESCAPES.get(character, character).encode()
-        else:
-            out.append((int(octal, 8) if octal else int(hexadecimal, 16)) & 0xFF)
-        end = match.end()
-    out += text[end:].encode()
-    return os.fsdecode(bytes(out))
-
-
 def _resolve_latest(directory: str, latest: str, names: list[str]) -> str:
     # An absolute path is where the directory was when it was written. If the checkpoint moved, it moved with its state
     # file, and its name in this directory still says which one it is.
@@ -351,7 +317,7 @@ def _resolve_latest(directory: str, latest: str, names: list[str]) -> str:
     found = _by_number(name[: -len(".index")] for name in names if name.endswith(".index"))
     raise NotACheckpointError(
         "the latest checkpoint is missing",
-        os.path.join(directory, _STATE_FILE),
+        os.path.join(directory, STATE_FILE),
         expected=f"{index_path(candidates[0])} (state file)",
         got=_join(directory, found) if found else "no checkpoint in the directory",
         hint="Name the checkpoint that you want" if found else "",

@@ -13,7 +13,8 @@ import sys
 import click
 
 from ckptmigrate import __version__
-from ckptmigrate.cli.checkpoints import apply, demo, diff, inspect, schema, template, verify
+from ckptmigrate.cli.applying import apply
+from ckptmigrate.cli.checkpoints import demo, diff, inspect, schema, template, verify
 from ckptmigrate.cli.codemod import codemod
 from ckptmigrate.cli.options import examples
 from ckptmigrate.cli.packs import rules
@@ -35,8 +36,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        notes = [note for note in getattr(error, "__notes__", ()) if note]
+        click.echo("\n".join(["stopped", *notes]), err=True)
         sys.exit(130)
     except (CkptMigrateError, Problems) as error:
         click.echo(f"ckptmigrate: {error}", err=True)

@@ -1,4 +1,4 @@
-"""The commands on checkpoints: look at them, write a template, apply a plan, prove what came out."""
+"""The commands on checkpoints: look at them, write a template, prove what came out."""
 
 from __future__ import annotations
 
@@ -116,49 +116,6 @@ def template(factory: str, out: str, *, overwrite: bool, as_json: bool) -> None:
         print_json({"prefix": out, "tensors": count, "warnings": written.warnings})
     else:
         print_lines([f"{out}: {count} tensors"])
-
-
-@click.command(
-    epilog=examples(
-        "ckptmigrate apply plan.json --out migrated/ckpt",
-        "ckptmigrate apply plan.json --out /other/disk/ckpt --link copy",
-    )
-)
-@click.argument("plan_file", metavar="PLAN")
-@click.option("--out", required=True, metavar="PREFIX", help="The new checkpoint.")
-@click.option(
-    "--link",
-    type=click.Choice(["auto", "reflink", "hard", "copy"]),
-    default="auto",
-    show_default=True,
-    help="How unchanged data files become the new checkpoint's; auto takes the first that works here.",
-)
-@click.option(
-    "--layout",
-    type=click.Choice(["auto", "link", "compact"]),
-    default="auto",
-    show_default=True,
-    help="Link data files whole, or copy what is used of them; auto links if at least half is used.",
-)
-@OVERWRITE
-@JSON
-def apply(plan_file: str, out: str, *, link: Any, layout: Any, overwrite: bool, as_json: bool) -> None:
-    """Write the checkpoint that a plan describes. Never imports tensorflow, never touches the source."""
-    from ckptmigrate.apply import apply_plan
-
-    made = read_plan(plan_file)
-    with progress("writing") as on_progress:
-        receipt = apply_plan(
-            made, out, where=plan_file, link=link, layout=layout, overwrite=overwrite, on_progress=on_progress
-        )
-    if as_json:
-        click.echo(receipt.to_json().decode())
-    else:
-        how = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
-        click.echo(f"{out}: {len(made.steps)} tensors in {len(receipt.shards)} data files ({how})")
-        click.echo(f"{out}.ckptmigrate.json: the receipt")
-    for key, found in receipt.not_finite.items():
-        click.echo(f"warning: `{key}` has {found.nan} NaN and {found.inf} infinite elements", err=True)
 
 
 @click.command(

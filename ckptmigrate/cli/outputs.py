@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 2.0
 """What takes longer shows that it goes on."""
+
+_LINES_S = 0.5
+"""How often a program is told how far it is."""
 
 
 def print_json(data: object) -> None:
@@ -149,8 +152,14 @@ def patience(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes on a terminal, for what takes longer than people wait in silence."""
+def progress(what: str, shows: Literal["auto", "json", "none"] = "auto") -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on a terminal, for what takes longer than people wait in silence; or lines for a program."""
+    if shows == "json":
+        yield _progress_lines(what)
+        return
+    if shows == "none":
+        yield lambda _done, _total: None
+        return
 
     def columns() -> list[Any]:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -159,6 +168,32 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
     with _bar(what, columns) as on_progress:
         yield on_progress
+
+
+def _progress_lines(what: str) -> Callable[[int, int], None]:
+    """Write on stderr how far it is, as a line of JSON, now and then and at the end."""
+    import msgspec
+
+    started = last = time.monotonic()
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _LINES_S and done_bytes < total_bytes:
+            return
+        last = now
+        rate = done_bytes / max(now - started, 1e-6)
+        left_s = (total_bytes - done_bytes) / rate if rate else None
+        facts = {
+            "doing": what,
+            "done_bytes": done_bytes,
+            "total_bytes": total_bytes,
+            "bytes_per_s": round(rate),
+            "left_s": None if left_s is None else round(left_s, 1),
+        }
+        click.echo(msgspec.json.encode(facts).decode(), err=True)
+
+    return on_progress
 
 
 @contextmanager

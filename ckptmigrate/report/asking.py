@@ -15,7 +15,8 @@ from ckptmigrate.errors import CkptMigrateError
 from ckptmigrate.fold import fold, split_numbers
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.questioner import Asked
-from ckptmigrate.report.text import format_bytes, listed_tensors, question_lines, said_count
+from ckptmigrate.report.sizes import format_bytes
+from ckptmigrate.report.text import listed_tensors, question_lines, said_count
 from ckptmigrate.spec import DType, Key
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ckptmigrate.bundle import Bundle
 from ckptmigrate.fold import fold
 from ckptmigrate.graph import ObjectGraph
 from ckptmigrate.health import FAILING, KINDS, Health, Kind, Suspicion
-from ckptmigrate.report.text import format_bytes
+from ckptmigrate.report.sizes import format_bytes
 from ckptmigrate.spec import Key
 
 _SAID: Mapping[Kind, str] = {

@@ -17,6 +17,7 @@ from ckptmigrate.graph import ROOT, VARIABLE_ROLE, ObjectGraph, Optimizer
 from ckptmigrate.matching import Difference, Question, Step
 from ckptmigrate.packs import Outcome, Pack
 from ckptmigrate.plan import Plan
+from ckptmigrate.report.sizes import format_bytes
 from ckptmigrate.spec import Key
 from ckptmigrate.verify import Report
 from ckptmigrate.verify.report import finding_lines, shown
@@ -37,16 +38,6 @@ _SHOWN = 12
 
 _ANSWERS = 6
 """So many answers to one question are shown."""
-
-
-def format_bytes(size_bytes: int) -> str:
-    """A size for people: ``392.0 KiB``; exact below 1 KiB."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":  # the factor between units
-            return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError(size_bytes)
 
 
 @dataclass(frozen=True, slots=True)

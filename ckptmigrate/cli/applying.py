@@ -1,0 +1,152 @@
+"""The command that writes a checkpoint, and what it tells while it does and afterwards."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ckptmigrate.cli.inputs import read_plan
+from ckptmigrate.cli.options import JSON, OVERWRITE, Size, examples
+from ckptmigrate.cli.outputs import print_json, progress
+
+if TYPE_CHECKING:
+    from ckptmigrate.apply import Estimate, Receipt
+
+
+@click.command(
+    epilog=examples(
+        "ckptmigrate apply plan.json --out migrated/ckpt",
+        "ckptmigrate apply plan.json --out migrated/ckpt --estimate",
+        "ckptmigrate apply plan.json --out /other/disk/ckpt --link copy --shard-size 2GiB --stats",
+    )
+)
+@click.argument("plan_file", metavar="PLAN")
+@click.option("--out", required=True, metavar="PREFIX", help="The new checkpoint.")
+@click.option(
+    "--link",
+    type=click.Choice(["auto", "reflink", "hard", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How unchanged data files become the new checkpoint's; auto takes the first that works here.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "link", "compact"]),
+    default="auto",
+    show_default=True,
+    help="Link data files whole, or copy what is used of them; auto links if at least half is used.",
+)
+@click.option(
+    "--shards",
+    type=click.IntRange(min=1),
+    help="Into how many data files what is written goes; at most one for each tensor. One if not given.",
+)
+@click.option("--shard-size", type=Size(), help="How large these become at most, e.g. 2GiB.")
+@click.option(
+    "--memory",
+    type=Size(),
+    default="256MiB",
+    show_default=True,
+    help="What all workers together hold in memory at most, however large a tensor is.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="How many workers; one for each core if not given.")
+@click.option("--update-latest", is_flag=True, help="Make it the latest checkpoint of its directory (`checkpoint`).")
+@click.option("--estimate", is_flag=True, help="Only say what would be linked, copied, computed and written.")
+@click.option("--stats", is_flag=True, help="Say how much was read, written and linked, and what it took.")
+@click.option(
+    "--progress",
+    "shows",
+    type=click.Choice(["auto", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="On stderr: auto is a bar if that is a terminal, json a line for a program twice a second.",
+)
+@OVERWRITE
+@JSON
+def apply(
+    plan_file: str,
+    out: str,
+    *,
+    memory: int,
+    shard_size: int | None,
+    update_latest: bool,
+    overwrite: bool,
+    estimate: bool,
+    stats: bool,
+    shows: Any,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Write the checkpoint that a plan describes. Never imports tensorflow, never touches the source.
+
+    What it has done is kept if it is killed: the same command goes on where it ended.
+    """
+    from ckptmigrate.apply import apply_plan, estimate_plan
+
+    started = time.monotonic()
+    made = read_plan(plan_file)
+    how |= {"where": plan_file, "memory_bytes": memory, "shard_bytes": shard_size}
+    if estimate:
+        _show_estimate(estimate_plan(made, out, **how), as_json=as_json)
+        return
+    with progress("writing", shows) as on_progress:
+        receipt = apply_plan(
+            made, out, overwrite=overwrite, update_latest=update_latest, on_progress=on_progress, **how
+        )
+    taken = _taken(receipt, time.monotonic() - started) if stats else {}
+    if as_json:
+        print_json(receipt.to_data() | ({"stats": taken} if stats else {}))
+    else:
+        hows = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
+        click.echo(f"{out}: {len(made.steps)} tensors in {len(receipt.shards)} data files ({hows})")
+        click.echo(f"{out}.ckptmigrate.json: the receipt")
+        for line in _stats_lines(taken) if stats else ():
+            click.echo(line)
+    for key, found in receipt.not_finite.items():
+        click.echo(f"warning: `{key}` has {found.nan} NaN and {found.inf} infinite elements", err=True)
+
+
+def _taken(receipt: Receipt, wall_s: float) -> dict[str, float]:
+    """What a run moved, and what it took."""
+    from ckptmigrate.apply import peak_bytes
+
+    work = receipt.work
+    return {
+        "read_bytes": work.read_bytes,
+        "written_bytes": work.written_bytes,
+        "linked_bytes": work.linked_bytes,
+        "kept_bytes": work.kept_bytes,
+        "wall_s": round(wall_s, 3),
+        "cpu_s": round(time.process_time(), 3),
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def _stats_lines(taken: dict[str, float]) -> list[str]:
+    from ckptmigrate.report.sizes import format_bytes
+
+    sizes = {name: format_bytes(int(size)) for name, size in taken.items() if name.endswith("_bytes")}
+    kept = f", kept of an earlier run {sizes['kept_bytes']}" if taken["kept_bytes"] else ""
+    return [
+        f"read {sizes['read_bytes']}, written {sizes['written_bytes']}, linked {sizes['linked_bytes']}{kept}",
+        f"wall {taken['wall_s']:.2f} s, CPU {taken['cpu_s']:.2f} s, peak memory {sizes['peak_bytes']}",
+    ]
+
+
+def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+    from ckptmigrate.report.sizes import format_bytes
+
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"linked: {format_bytes(found.linked_bytes)} in {found.linked_files} data files")
+    click.echo(f"copied: {format_bytes(found.copied_bytes)}")
+    click.echo(f"computed: {format_bytes(found.computed_bytes)}")
+    click.echo(
+        f"written: {format_bytes(found.written_bytes)} in {found.written_files} data files; "
+        f"{format_bytes(found.free_bytes)} are free"
+    )
+    click.echo(f"read: {format_bytes(found.read_bytes)}")
+    click.echo(f"memory: {format_bytes(found.memory_bytes)} at most for {found.workers} workers, beside the program")
