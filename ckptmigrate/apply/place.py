@@ -188,11 +188,12 @@ class Scratch:
             for name in (_JOURNAL, _LOCK):
                 with contextlib.suppress(OSError):
                     os.unlink(self.file(name))
-            with contextlib.suppress(OSError):
-                os.rmdir(self.path)
         if self._lock >= 0:
             os.close(self._lock)
-        self._remove_parents()
+        if self._is_ours or self._lock < 0:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)
+            self._remove_parents()
 
     def keep(self) -> None:
         """Leave the directory where it is: the next run goes on with what is in it."""
@@ -260,6 +261,8 @@ class Scratch:
         placing = self.journal.placing
         if placing is None:
             return False
+        if all(self._is_placed(name, inode) for name, inode in placing.placed):
+            return finish  # it was killed while it cleaned up
         if finish and all(inode in self._inodes(name) for name, inode in placing.placed):
             try:
                 self._go_on(placing)
@@ -269,6 +272,10 @@ class Scratch:
         self._undo(placing)
         self.journal.place(None)
         return False
+
+    def _is_placed(self, name: str, inode: int) -> bool:
+        """Whether one of our files has its name, and only that."""
+        return self._inodes(name) == (0, inode)
 
     def _inodes(self, name: str) -> tuple[int, int]:
         """Of one of our files, what is where it was written, and what is where it belongs."""
@@ -289,6 +296,7 @@ class Scratch:
             elif written == inode:
                 os.unlink(self.prefix + name)  # a move that is a link was killed half-way
         sync(directory)
+        self._made.clear()
 
     def _undo(self, placing: Placing) -> None:
         aside = [name for name in placing.replaced if _inode(self.file(_REPLACED) + name)]

@@ -71,7 +71,7 @@ def read_state(directory: str) -> CheckpointState | None:
             fields = _FIELD.findall(file.read())
     except (OSError, UnicodeDecodeError):
         return None
-    latest = [_unescaped(text) for name, text, _ in fields if name == "model_checkpoint_path"]
+    latest = [_unescaped(text) for name, text, _ in fields if name == "model_checkpoint_path" and text]
     if not latest:
         return None
     times = {

@@ -37,7 +37,8 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as error:
-        notes = [note for note in getattr(error, "__notes__", ()) if note]
+        # Click makes an error of its own of the other one, which knows what was kept.
+        notes = [note for note in getattr(error.__cause__ or error, "__notes__", ()) if note]
         click.echo("\n".join(["stopped", *notes]), err=True)
         sys.exit(130)
     except (CkptMigrateError, Problems) as error:
