@@ -33,8 +33,8 @@ def calculate(op: Elementwise, values: Array, dtype: DType) -> tuple[Array, Arra
             return calculate(values, dtype, number, is_product=isinstance(op, Scale))
 
 
-_NOT_FINITE = {DType.BFLOAT16: 0x7F80, DType.FLOAT16: 0x7C00}
-"""From which number on the bits of a float, without its sign, are infinity or NaN."""
+_NOT_FINITE = {DType.BFLOAT16: (0x7F80, 0xFF80), DType.FLOAT16: (0x7C00, 0xFC00)}
+"""From which number on the bits of a float are infinity or NaN: of positive ones, and of negative ones."""
 
 
 def all_finite(values: Array, dtype: DType) -> bool:
@@ -44,7 +44,9 @@ def all_finite(values: Array, dtype: DType) -> bool:
     bits = _NOT_FINITE.get(dtype)
     if bits is None:
         return bool(np.isfinite(values).all())
-    return bool((values.view("u2") & np.uint16(0x7FFF)).max(initial=0) < bits)
+    positive, negative = bits
+    # As a number with a sign, what is negative is less than what is positive.
+    return bool(values.view("i2").max(initial=0) < positive and values.view("u2").max(initial=0) < negative)
 
 
 def result_dtype(op: Elementwise, dtype: DType) -> DType:

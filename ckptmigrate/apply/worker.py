@@ -168,10 +168,10 @@ class Worker:
                 if is_counted and not all_finite(block, dtype):
                     more = count_not_finite(block)
                     nan, inf = nan + more[0], inf + more[1]
-                data = block.view("u1").data
+                data = block.view("u1")
                 if len(runs.starts) > 1:
                     return self._scatter(part, data, runs, dtype, file), (nan, inf)
-                file.write_at(at, data)
+                file.write_at(at, data.data)
                 crc, at = extend_crc(crc, data), at + len(data)
         except OperationError:
             # Values that a damaged file gives are not what is wrong.
@@ -180,14 +180,14 @@ class Worker:
             raise
         return shift_crc(crc, part.whole_bytes - part.start - part.size_bytes), (nan, inf)
 
-    def _scatter(self, part: Part, data: memoryview, runs: Runs, dtype: DType, file: ShardFile) -> int:
+    def _scatter(self, part: Part, data: Array, runs: Runs, dtype: DType, file: ShardFile) -> int:
         """Write the runs of a tile."""
         itemsize = dtype.itemsize_bytes or 0
         run_bytes = runs.length * itemsize
         crcs = []
         for number, start in enumerate((runs.starts * itemsize).tolist()):
             run = data[number * run_bytes : (number + 1) * run_bytes]
-            file.write_at(part.offset + start, run)
+            file.write_at(part.offset + start, run.data)
             crcs.append(extend_crc(0, run))
         return _together(crcs, runs, itemsize)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from _typeshed import ReadableBuffer
 
 _MASK_DELTA = 0xA282EAD8
 _ALL_BITS = 0xFFFFFFFF
 
-# google_crc32c takes only objects that are themselves read-only buffers, which a view of a mapped
-# file is not, so a piece is copied first. A piece of this size stays in the processor's cache: the
-# copy costs a few percent, and no tensor is ever copied whole.
+# google_crc32c takes bytes and arrays, but not a view of any other buffer: of those a piece is copied first.
+# A piece of this size stays in the processor's cache, and no tensor is ever copied whole.
 _PIECE_BYTES = 1 << 18
 
 
@@ -32,15 +33,16 @@ def unmask_crc(masked: int) -> int:
     return ((rotated >> 17) | (rotated << 15)) & _ALL_BITS
 
 
-def extend_crc(crc: int, data: ReadableBuffer) -> int:
+def extend_crc(crc: int, data: ReadableBuffer | npt.NDArray[Any]) -> int:
     """The CRC32C (not masked) of what ``crc`` stands for with ``data`` after it; 0 stands for nothing.
 
     Args:
         crc: The CRC32C of what comes before.
-        data: Bytes, or any buffer of contiguous bytes, of any size.
+        data: Bytes, or any buffer of contiguous bytes or array, of any size.
     """
-    if type(data) is bytes:
-        return int(google_crc32c.extend(crc, data))
+    if type(data) is not memoryview:
+        with contextlib.suppress(TypeError):
+            return int(google_crc32c.extend(crc, data))
     with memoryview(data) as given:
         if not given.nbytes:
             return crc

@@ -134,7 +134,7 @@ class Reads:
         self.crcs: dict[tuple[int, int], int | None] = {}
         self.size_bytes = 0
 
-    def note(self, tensor: tuple[int, int], values: memoryview, runs: Runs, itemsize: int) -> None:
+    def note(self, tensor: tuple[int, int], values: Array, runs: Runs) -> None:
         """Take note of runs of a tensor, whose values stand one behind the other."""
         import numpy as np
 
@@ -142,15 +142,16 @@ class Reads:
         known = self.crcs.get(tensor, 0)
         if known is None:
             return
-        run_bytes = runs.length * itemsize
-        behind_bytes = (runs.total - runs.length - runs.starts) * itemsize
+        data = values.reshape(-1).view("u1")
+        run_bytes = runs.length * values.itemsize
+        behind_bytes = (runs.total - runs.length - runs.starts) * values.itemsize
         if len(runs.starts) == 1:
-            crc = shift_crc(extend_crc(0, values), int(behind_bytes[0]))
+            crc = shift_crc(extend_crc(0, data), int(behind_bytes[0]))
         elif run_bytes < _LEAST_RUN_BYTES:
             self.crcs[tensor] = None
             return
         else:
-            parts = [extend_crc(0, values[start : start + run_bytes]) for start in range(0, values.nbytes, run_bytes)]
+            parts = [extend_crc(0, data[start : start + run_bytes]) for start in range(0, len(data), run_bytes)]
             crc = shift_crcs(np.array(parts, np.uint32), behind_bytes)
         self.crcs[tensor] = known ^ crc
 

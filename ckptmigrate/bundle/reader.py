@@ -296,7 +296,7 @@ class Bundle:
             if values.size:
                 runs = read_box(self.data_file(entry.shard), entry.offset, box, seen.shape, values)
                 if reads is not None:
-                    reads.note((entry.shard, entry.offset), values.reshape(-1).view("u1").data, runs, values.itemsize)
+                    reads.note((entry.shard, entry.offset), values, runs)
             return values
         view = self.raw(entry)
         index = tuple(slice(start, stop) for start, stop in box)
