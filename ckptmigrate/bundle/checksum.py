@@ -43,7 +43,7 @@ def extend_crc(crc: int, data: ReadableBuffer | npt.NDArray[Any]) -> int:
     if type(data) is not memoryview:
         with contextlib.suppress(TypeError):
             return int(google_crc32c.extend(crc, data))
-    with memoryview(data) as given:
+    with memoryview(data) as given:  # type: ignore[arg-type]  # an array is a buffer
         if not given.nbytes:
             return crc
         with given.cast("B") as view:
