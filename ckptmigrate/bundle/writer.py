@@ -121,13 +121,18 @@ def create_shard(path: str, size_bytes: int) -> None:
             os.close(descriptor)
 
 
+_AHEAD_BYTES = 1 << 23
+"""So much that was written in a row is sent on its way to the disk, while more is written."""
+
+
 class ShardFile:
     """A data file that is there and is written at known offsets, by any number of writers in any order.
 
-    Used in a ``with`` statement. That its bytes reach the disk is for the caller to see to (`sync`).
+    Used in a ``with`` statement. That its bytes reach the disk is for the caller to see to (`sync`); what is written
+    in a row is on its way there long before.
     """
 
-    __slots__ = ("_descriptor", "path")
+    __slots__ = ("_descriptor", "_end", "_start", "path")
 
     def __init__(self, path: str) -> None:
         """Open the file.
@@ -136,6 +141,7 @@ class ShardFile:
             OutputError: It is not there, or cannot be written.
         """
         self.path = path
+        self._start = self._end = 0
         with _as_output_errors(path):
             self._descriptor = os.open(path, os.O_WRONLY)
 
@@ -160,6 +166,21 @@ class ShardFile:
                 count += os.pwrite(self._descriptor, data[count:], offset + count)
         except OSError as error:
             raise _output_error(error, self.path) from error
+        if offset != self._end:
+            self._start = offset
+        self._end = offset + len(data)
+        if self._end - self._start >= _AHEAD_BYTES:
+            self._send_ahead()
+
+    def _send_ahead(self) -> None:
+        """Have the system begin to write to the disk what is in its cache.
+
+        Without it, nothing is written before much has been gathered, and the disk waits, and we for the disk at the
+        end. Source: ``generic_fadvise`` in mm/fadvise.c of Linux, which starts writing before it drops what is clean.
+        """
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, self._start, self._end - self._start, os.POSIX_FADV_DONTNEED)
+        self._start = self._end
 
     def sync(self) -> None:
         """Wait until what was written is on the disk.

@@ -198,8 +198,8 @@ def draw(title: str, costs: Mapping[str, list[Cost]], path: Path) -> None:
     scale = (width - left - 90) / most
     tall = 60 + height * len(costs)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {tall}" '
-        'font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {tall}" font-size="13">',
+        "<style>text { font-family: sans-serif }</style>",
         f'<rect width="{width}" height="{tall}" fill="white"/>',
         f'<text x="10" y="24" font-size="15">{title}: wall seconds (bar), CPU seconds (line), each run (dots)</text>',
     ]
