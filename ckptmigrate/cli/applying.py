@@ -141,12 +141,16 @@ def _show_estimate(found: Estimate, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"linked: {format_bytes(found.linked_bytes)} in {found.linked_files} data files")
+    click.echo(f"linked: {format_bytes(found.linked_bytes)} in {_files(found.linked_files)}")
     click.echo(f"copied: {format_bytes(found.copied_bytes)}")
     click.echo(f"computed: {format_bytes(found.computed_bytes)}")
     click.echo(
-        f"written: {format_bytes(found.written_bytes)} in {found.written_files} data files; "
+        f"written: {format_bytes(found.written_bytes)} in {_files(found.written_files)}; "
         f"{format_bytes(found.free_bytes)} are free"
     )
     click.echo(f"read: {format_bytes(found.read_bytes)}")
     click.echo(f"memory: {format_bytes(found.memory_bytes)} at most for {found.workers} workers, beside the program")
+
+
+def _files(count: int) -> str:
+    return f"{count} data file{'' if count == 1 else 's'}"
