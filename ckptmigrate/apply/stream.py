@@ -43,6 +43,7 @@ from ckptmigrate.ops import (
     Stack,
     Vocab,
     infer_chain,
+    inverted_order,
     needs_template,
 )
 from ckptmigrate.spec import TensorSpec
@@ -143,17 +144,28 @@ def block_elements(ops: Sequence[Op], specs: Specs, block_bytes: int) -> int:
     return max(1, block_bytes // _itemsize_bytes(ops, specs))
 
 
-def last_move(ops: Sequence[Op], specs: Specs) -> Move | None:
-    """The transpose that a chain ends with, but for what is computed from each element; None if there is none.
+def turned(ops: Sequence[Op], specs: Specs) -> tuple[Shape, tuple[int, ...]] | None:
+    """How a chain's result is turned round; None if it is not, or if that is not so simple.
 
-    Its result, seen in the move's own shape, can be read by tiles: a box is one of what comes before.
+    Returns:
+        A shape that the result is seen in, and its axes in the order in which the source has them. A box of it is
+        one of the source, too, with the axes in that order, so the result can be read by tiles.
     """
     if ops and isinstance(ops[0], Concat | Stack | Average | Custom | FoldKernel | FoldBias):
         ops, specs = ops[1:], ops[0].infer(specs)
     steps = normal_form(ops, specs)
-    while steps and isinstance(steps[-1], Cast | Scale | Add):
-        steps.pop()
-    return steps[-1] if steps and isinstance(steps[-1], Move) else None
+    last = max((number for number, step in enumerate(steps) if isinstance(step, Move)), default=-1)
+    if last < 0:
+        return None
+    move = cast("Move", steps[last])
+    shape = move.result_shape
+    for step in steps[last + 1 :]:
+        if isinstance(step, Along):
+            (result,) = step.op.infer((TensorSpec(specs[0].dtype, step.shape),))
+            if step.shape != shape or len(result.shape) != len(shape):
+                return None
+            shape = result.shape
+    return shape, inverted_order(move.perm)
 
 
 def _check_sources(ops: Sequence[Op], sources: Sequence[Source], specs: Specs, template: Source | None) -> None:

@@ -16,13 +16,12 @@ import msgspec
 
 from ckptmigrate.apply.boxes import Box, Shape, boxes, extents
 from ckptmigrate.apply.layout import Kept, Layout, LinkedShard, Side
-from ckptmigrate.apply.normal import Move
-from ckptmigrate.apply.stream import block_elements, last_move
+from ckptmigrate.apply.stream import block_elements, turned
 from ckptmigrate.bundle import Bundle, SliceSpec, mask_crc, slice_box
 from ckptmigrate.bundle.entry import MAX_SHARDS
 from ckptmigrate.errors import OutputError
 from ckptmigrate.matching import Step
-from ckptmigrate.ops import Custom, Specs, infer_chain, inverted_order
+from ckptmigrate.ops import Custom, Specs, infer_chain
 from ckptmigrate.spec import Key, TensorSpec
 
 TASK_BYTES = 1 << 25
@@ -391,9 +390,9 @@ class _Cutter:
         else:
             most = TASK_BYTES // itemsize
             tile_elements = block_elements(ops, specs, self.tile_bytes)
-            move = last_move(ops, specs) if item.slice_spec is None and count > tile_elements else None
-            if move is not None:
-                yield from ((move.result_shape, box) for box in tiles(move, tile_elements))
+            seen = turned(ops, specs) if item.slice_spec is None and count > tile_elements else None
+            if seen is not None:
+                yield from ((seen[0], box) for box in tiles(*seen, tile_elements))
                 return
         shape = item.spec.shape or (1,)
         yield from ((shape, box) for box in boxes(shape, max(1, most)))
@@ -412,23 +411,22 @@ class _Cutter:
             yield Task(number, shard, tuple(parts))
 
 
-def tiles(move: Move, max_elements: int) -> Iterator[Box]:
-    """Boxes of a transpose's result that are read and written in long runs, and cover it."""
-    sizes = move.result_shape
-    steps = _tile(sizes, inverted_order(move.perm), max_elements)
+def tiles(sizes: Shape, stored: tuple[int, ...], max_elements: int) -> Iterator[Box]:
+    """Boxes of a result that are read and written in long runs, and cover it.
+
+    Args:
+        sizes: The result's shape.
+        stored: Its axes in the order in which the source has them.
+        max_elements: How many elements a box has at most.
+    """
+    steps = _tile(sizes, stored, max_elements)
     starts = (range(0, size, step) for size, step in zip(sizes, steps, strict=True))
     for corner in product(*starts):
         yield tuple((start, min(start + step, size)) for start, step, size in zip(corner, steps, sizes, strict=True))
 
 
 def _tile(sizes: Shape, stored: tuple[int, ...], max_elements: int) -> list[int]:
-    """The extents of a tile: what is read at once and what is written at once are to be equally long.
-
-    Args:
-        sizes: The result's.
-        stored: The axes of the result in the order in which the source has them.
-        max_elements: How many a tile has at most.
-    """
+    """The extents of a tile: what is read at once and what is written at once are to be equally long."""
     steps = [1] * len(sizes)
     written, read = tuple(range(len(sizes))), stored
 
