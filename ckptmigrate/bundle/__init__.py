@@ -7,7 +7,15 @@ A bundle is ``PREFIX.index``, a sorted table of what each tensor is and where it
 
 from ckptmigrate.bundle.checksum import extend_crc, mask_crc, unmask_crc
 from ckptmigrate.bundle.entry import Entry, same_slices
-from ckptmigrate.bundle.locate import Meant, data_path, find_meant, find_prefix, index_path, kind_of_keras_file
+from ckptmigrate.bundle.locate import (
+    Meant,
+    data_path,
+    find_meant,
+    find_prefix,
+    find_prefixes,
+    index_path,
+    kind_of_keras_file,
+)
 from ckptmigrate.bundle.origin import writer_version
 from ckptmigrate.bundle.protos import (
     BundleEntryProto,
@@ -51,6 +59,7 @@ __all__ = [
     "extend_crc",
     "find_meant",
     "find_prefix",
+    "find_prefixes",
     "index_path",
     "kind_of_keras_file",
     "mask_crc",

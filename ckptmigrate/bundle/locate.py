@@ -65,6 +65,24 @@ def find_prefix(path: str | os.PathLike[str]) -> str:
     raise explain_missing_index(path)
 
 
+def find_prefixes(directory: str) -> list[str]:
+    """The prefixes of all checkpoints in a directory, by their numbers.
+
+    Raises:
+        NotACheckpointError: There is none.
+    """
+    names = _list_names(directory)
+    found = [name.removesuffix(".index") for name in names or () if name.endswith(".index")]
+    if not found:
+        raise NotACheckpointError(
+            "no checkpoint in the directory",
+            directory,
+            expected="files that end in .index",
+            got="no such directory" if names is None else f"{len(names)} other files and directories",
+        )
+    return [os.path.join(directory, name) for name in reversed(_by_number(found))]
+
+
 PathKind = Literal["prefix", "directory", "saved-model", "index-file", "data-file", "meta-file", "without-number"]
 """What a person named in place of a prefix."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,9 @@ from ckptmigrate.cli.options import JSON, OVERWRITE, Size, examples
 from ckptmigrate.cli.outputs import print_json, progress
 
 if TYPE_CHECKING:
-    from ckptmigrate.apply import Estimate, Receipt
+    from ckptmigrate.apply import Estimate, Outcome, Receipt
+    from ckptmigrate.apply.many import Kind
+    from ckptmigrate.plan import Plan
 
 
 @click.command(
@@ -20,10 +23,18 @@ if TYPE_CHECKING:
         "ckptmigrate apply plan.json --out migrated/ckpt",
         "ckptmigrate apply plan.json --out migrated/ckpt --estimate",
         "ckptmigrate apply plan.json --out /other/disk/ckpt --link copy --shard-size 2GiB --stats",
+        "ckptmigrate apply plan.json --all runs/7/ --out migrated/7/",
     )
 )
 @click.argument("plan_file", metavar="PLAN")
-@click.option("--out", required=True, metavar="PREFIX", help="The new checkpoint.")
+@click.option("--out", required=True, metavar="PREFIX", help="The new checkpoint; with --all a directory.")
+@click.option(
+    "--all",
+    "directory",
+    metavar="DIR",
+    help="Every checkpoint in DIR whose graph is that of the plan's source. Exit status 1 if any is left.",
+)
+@click.option("--keep-going", is_flag=True, help="With --all: go on with the others if one fails.")
 @click.option(
     "--link",
     type=click.Choice(["auto", "reflink", "hard", "copy"]),
@@ -69,6 +80,8 @@ def apply(
     plan_file: str,
     out: str,
     *,
+    directory: str | None,
+    keep_going: bool,
     memory: int,
     shard_size: int | None,
     update_latest: bool,
@@ -85,11 +98,16 @@ def apply(
     """
     from ckptmigrate.apply import apply_plan, estimate_plan
 
+    if directory is not None and (estimate or stats or update_latest):
+        raise click.UsageError("--all goes with neither --estimate nor --stats, and writes a state file by itself")
     started = time.monotonic()
     made = read_plan(plan_file)
     how |= {"where": plan_file, "memory_bytes": memory, "shard_bytes": shard_size}
     if estimate:
         _show_estimate(estimate_plan(made, out, **how), as_json=as_json)
+        return
+    if directory is not None:
+        _apply_all(made, directory, out, how | {"overwrite": overwrite}, shows, keep_going=keep_going, as_json=as_json)
         return
     with progress("writing", shows) as on_progress:
         receipt = apply_plan(
@@ -99,13 +117,56 @@ def apply(
     if as_json:
         print_json(receipt.to_data() | ({"stats": taken} if stats else {}))
     else:
-        hows = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
-        click.echo(f"{out}: {len(made.steps)} tensors in {len(receipt.shards)} data files ({hows})")
+        click.echo(_written(made, out, receipt))
         click.echo(f"{out}.ckptmigrate.json: the receipt")
         for line in _stats_lines(taken) if stats else ():
             click.echo(line)
+    _warn_not_finite(receipt)
+
+
+def _written(made: Plan, out: str, receipt: Receipt) -> str:
+    hows = ", ".join(dict.fromkeys(shard.how for shard in receipt.shards))
+    return f"{out}: {len(made.steps)} tensors in {_files(len(receipt.shards))} ({hows})"
+
+
+def _warn_not_finite(receipt: Receipt, where: str = "") -> None:
     for key, found in receipt.not_finite.items():
-        click.echo(f"warning: `{key}` has {found.nan} NaN and {found.inf} infinite elements", err=True)
+        click.echo(f"warning: {where}`{key}` has {found.nan} NaN and {found.inf} infinite elements", err=True)
+
+
+def _apply_all(
+    made: Plan, directory: str, out: str, how: dict[str, Any], shows: Any, *, keep_going: bool, as_json: bool
+) -> None:
+    """Apply a plan to all checkpoints in a directory, tell of each, and end with the status."""
+    from ckptmigrate.apply import apply_all
+
+    outcomes: list[Outcome] = []
+    with progress("writing", shows) as on_progress:
+        for outcome in apply_all(made, directory, out, keep_going=keep_going, on_progress=on_progress, **how):
+            outcomes.append(outcome)
+            if not as_json:
+                click.echo(_said(made, outcome))
+            if outcome.receipt is not None:
+                _warn_not_finite(outcome.receipt, f"{outcome.out}: ")
+    counts = Counter(outcome.kind for outcome in outcomes)
+    if as_json:
+        print_json({"checkpoints": outcomes, **{kind: counts[kind] for kind in _KINDS}})
+    else:
+        click.echo(
+            ", ".join(f"{counts[kind]} {said}" for kind, said in _KINDS.items() if counts[kind] or kind == "done")
+        )
+    raise click.exceptions.Exit(2 if counts["failed"] else 1 if counts["left"] else 0)
+
+
+_KINDS: dict[Kind, str] = {"done": "done", "there": "there already", "left": "left", "failed": "failed"}
+
+
+def _said(made: Plan, outcome: Outcome) -> str:
+    if outcome.kind == "done" and outcome.receipt is not None:
+        return _written(made, outcome.out, outcome.receipt)
+    if outcome.kind == "there":
+        return f"{outcome.out}: there already"
+    return f"{outcome.source}: {outcome.kind}: {outcome.why}"
 
 
 def _taken(receipt: Receipt, wall_s: float) -> dict[str, float]:

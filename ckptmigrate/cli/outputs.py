@@ -226,7 +226,7 @@ def _bar(what: str, columns: Callable[[], list[Any]]) -> Iterator[Callable[[int,
             bar = Progress(what, *columns(), console=Console(stderr=True, emoji=False), transient=True)
             bar.start()
             task = bar.add_task(what, total=total)
-        bar.update(task, completed=done)
+        bar.update(task, completed=done, total=total)
 
     try:
         yield on_progress
