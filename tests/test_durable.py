@@ -236,6 +236,11 @@ def test_a_run_that_is_stopped_says_what_it_keeps_and_that_it_goes_on(tmp_path, 
     assert ran.status == 130
     assert f"stopped\nThe same command goes on where this one ended: {scratch} keeps " in ran.err
     with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=0, f_frsize=1, f_blocks=1))
+        ran = ckptmigrate("apply", tmp_path / "plan.json", "--out", tmp_path / "out")
+    assert "not enough space" in ran.err
+    assert f"Make room, or choose another place. The same command goes on where this one ended: {scratch}" in ran.err
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", raising(errno.ENOSPC))
         ran = ckptmigrate("apply", tmp_path / "plan.json", "--out", tmp_path / "out")
     assert ran.status == 2

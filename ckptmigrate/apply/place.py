@@ -76,7 +76,7 @@ def scratch_path(out: str) -> str:
     """The scratch directory of an output."""
     directory, name = os.path.split(os.path.abspath(out))
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
-    return os.path.join(directory, f".{name[:64]}.ckptmigrate-{digest}")
+    return os.path.join(directory, f".{name[:32]}.ckptmigrate-{digest}")
 
 
 class Scratch:

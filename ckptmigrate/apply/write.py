@@ -48,6 +48,8 @@ _LINKED = "linked-"
 _WORTH_KEEPING_BYTES = 1 << 30
 """What took longer to make than a few seconds is kept when a run fails for want of space, or is stopped."""
 
+_ELSEWHERE = "Choose another place"
+
 Progress = Callable[[int, int], None]
 """Told how many bytes are written, and how many will be."""
 
@@ -138,12 +140,12 @@ def _held(out: str) -> Iterator[Scratch]:
         try:
             yield scratch
         except OutputError as error:
-            hint = error.hint or _kept(scratch) or "Choose another place"
+            hint = ". ".join(filter(None, (error.hint, _kept(scratch)))) or _ELSEWHERE
             # The file has its final name for who reads this.
             place = error.where.replace(scratch.prefix, out)
             raise OutputError(error.what, place, expected=error.expected, got=error.got, hint=hint) from error
         except OSError as error:
-            hint = _kept(scratch) or "Choose another place"
+            hint = _kept(scratch) or _ELSEWHERE
             raise OutputError("cannot write the output", out, got=str(error.strerror or error), hint=hint) from error
         except KeyboardInterrupt as error:
             error.add_note(_kept(scratch))

@@ -5,6 +5,7 @@ Both are written under the name that is given; giving them their final names, th
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,6 +94,10 @@ def append_file(path: str, offset: int, data: bytes, *, sync: bool) -> None:
             file.sync()
 
 
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+"""The errors with which a file system says that it knows of no such thing, as some do for directories."""
+
+
 def sync(path: str) -> None:
     """Wait until a file, or the names in a directory, are on the disk.
 
@@ -103,6 +108,9 @@ def sync(path: str) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
         finally:
             os.close(descriptor)
 

@@ -150,7 +150,10 @@ def _apply_all(
                 _warn_not_finite(outcome.receipt, f"{outcome.out}: ")
     counts = Counter(outcome.kind for outcome in outcomes)
     if as_json:
-        print_json({"checkpoints": outcomes, **{kind: counts[kind] for kind in _KINDS}})
+        told: dict[str, Any] = {"checkpoints": outcomes}
+        for kind in _KINDS:
+            told[kind] = counts[kind]
+        print_json(told)
     else:
         click.echo(
             ", ".join(f"{counts[kind]} {said}" for kind, said in _KINDS.items() if counts[kind] or kind == "done")
