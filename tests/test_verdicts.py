@@ -108,3 +108,26 @@ def test_a_layer_without_variables_comes_and_goes_without_an_alarm(tmp_path, fra
     assert all(np.array_equal(*pair) for pair in zip(saved.model.weights, new.model.weights, strict=True))
     assert ckptmigrate.check(dropped_in(framework, names=names, at=after), path).passed
     assert diagnose(path, lambda: dropped_in(framework, names=names, at=after)).passed
+
+
+def unbuilt():
+    model = keras.Sequential([dense(), dense()])
+    model.compile("adam", "mse")
+    return tf.train.Checkpoint(model=model)
+
+
+def test_a_sequential_that_is_not_built_is_told_as_that_and_nothing_is_dropped(tmp_path):
+    saved = unbuilt()
+    saved.model.build((None, 4))
+    saved.model.optimizer.build(saved.model.trainable_variables)
+    path = saved.save(str(tmp_path / "ckpt"))
+    findings = diagnose(path, unbuilt).findings
+    assert findings[0].kind == "model-not-built"
+    assert not any("--drop-unused" in line for finding in findings for line in finding.mend)
+
+
+@pytest.mark.parametrize("build", [unbuilt, tf.train.Checkpoint], ids=["unbuilt", "nothing"])
+def test_to_restore_no_variable_proves_nothing(tmp_path, build):
+    path = of(dense("a")).save(str(tmp_path / "ckpt"))
+    with pytest.raises(RestoreError, match="the model has no variables yet: build it before"):
+        ckptmigrate.restore(build(), path, expect_partial=True)

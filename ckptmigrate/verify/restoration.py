@@ -55,6 +55,18 @@ class Restoration:
         wrong = self.misfits or self.missing or self.unused or self.doubled or self.crossed or self.astray
         return not wrong
 
+    @property
+    def is_unbuilt(self) -> bool:
+        """Whether the checkpoint has weights and the target nothing but steps and rates: then nothing is proven."""
+        source, target = self.source, self.target
+        own = source.slot_nodes | source.scalars
+        has_weights = any(
+            VARIABLE_ROLE in node.tensors and number not in own and number != source.child(ROOT, "save_counter")
+            for number, node in enumerate(source.nodes)
+        )
+        state = [key for key in target.specs if _is_state(target, key)]
+        return has_weights and all(target.node_of.get(key) in target.scalars for key in state)
+
     @cached_property
     def by_name(self) -> frozenset[tuple[int, int]]:
         """The source's and the target's objects that one walk along named edges leads to.

@@ -43,6 +43,8 @@ def check_restoration(restoration: Restoration, *, expect_partial: bool = False)
         f"`{target.say_key(into)}`: gets the value of `{source.say_key(key)}`, by a place in a list"
         for into, key in restoration.astray.items()
     ]
+    if restoration.is_unbuilt:
+        problems.append("the model has no variables yet: build it before the restore")
     if not expect_partial:
         problems += [
             f"`{source.say_key(key)}` {source.specs[key]}: leads to nothing in the target" for key in restoration.unused

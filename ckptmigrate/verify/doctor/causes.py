@@ -111,6 +111,9 @@ def migration(attempt: Attempt, packs: tuple[str, ...], statements: tuple[str, .
     if matching.questions or is_proposed or could_fit:
         options = ["--interactive"]
     else:
+        weights = objects.weights_of(source)
+        if 2 * len(ours.intersection(weights)) > len(weights):  # what is left would be no model
+            return
         options = ["--init-new"] * bool(theirs) + ["--drop-unused"] * bool(ours)
     chosen = [part for pack in packs for part in ("--pack", pack)]
     if statements:

@@ -302,11 +302,13 @@ def find_not_built(attempt: Attempt, left: Open) -> Iterator[Cause]:
     waiting: list[Key] = []
     named: list[str] = []
     optimizers = {optimizer.node for optimizer in source.optimizers}
+    # An optimizer that is compiled into a model has its steps and rates before the model has anything.
+    states = state_keys(source), state_keys(target)
     for number, twin in attempt.restoration.bound.items():
         if number in optimizers or source.nodes[number].tensors or not _may_wait(attempt, twin):
             continue
-        keys = [key for key in source.keys_below(number) if key in left.unused]
-        if keys and not any(True for _ in target.keys_below(twin)) and not set(keys) <= set(waiting):
+        keys = [key for key in source.keys_below(number) if key in left.unused and key not in states[0]]
+        if keys and states[1].issuperset(target.keys_below(twin)) and not set(keys) <= set(waiting):
             waiting += keys
             named.append(target.say(twin))
     # A Sequential that is not built has not even its layers: then it is the model whose layers go nowhere.
