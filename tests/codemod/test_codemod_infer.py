@@ -100,6 +100,74 @@ def test_what_went_and_what_came_are_not_one(tmp_path):
     assert not moves(found)
 
 
+def dense(*labels, units=8):
+    return "\n".join(f"self.{label} = keras.layers.Dense({units})" for label in labels)
+
+
+def undecided(found):
+    return {(*(label for label, _ in each.old), "->", *(label for label, _ in each.new)) for each in found.undecided}
+
+
+def test_one_that_went_and_one_that_came_elsewhere_in_the_call_are_not_one(tmp_path):
+    found = inferred(
+        tmp_path,
+        layer(dense("a", "dropped", "c"), "x = self.c(self.dropped(self.a(x)))"),
+        layer(dense("a", "c", "fresh"), "x = self.fresh(self.c(self.a(x)))"),
+    )
+    assert not moves(found)
+    assert undecided(found) == {("dropped", "c", "->", "c", "fresh")}
+
+
+def test_nor_are_they_where_the_kept_one_is_known_by_its_text(tmp_path):
+    found = inferred(
+        tmp_path,
+        layer(f"{dense('a', 'dropped')}\n{dense('c', units=4)}", "x = self.c(self.dropped(self.a(x)))"),
+        layer(f"{dense('a')}\n{dense('c', units=4)}\n{dense('fresh')}", "x = self.fresh(self.c(self.a(x)))"),
+    )
+    assert not moves(found)
+    assert undecided(found) == {("dropped", "->", "fresh")}
+
+
+def test_a_kept_name_is_open_where_definition_and_call_say_otherwise(tmp_path):
+    found = inferred(
+        tmp_path,
+        layer(dense("a", "b"), "x = self.a(x) + self.b(self.a(x))"),
+        layer(dense("b", "c"), "x = self.b(x) + self.c(self.b(x))"),
+    )
+    assert not found.moves
+    assert undecided(found) == {("a", "b", "->", "b", "c")}
+
+
+def test_names_that_may_be_swapped_are_said(tmp_path):
+    found = inferred(
+        tmp_path,
+        layer(dense("a", "b"), "x = self.b(self.a(x))"),
+        layer(dense("b", "a"), "x = self.a(self.b(x))"),
+    )
+    assert not found.moves
+    (each,) = found.undecided
+    assert each.reason == "a and b may have swapped their names: definition and call agree"
+
+
+def test_names_are_swapped_where_the_text_says_so_too(tmp_path):
+    found = inferred(
+        tmp_path,
+        layer(f"{dense('a')}\n{dense('b', units=4)}", "x = self.b(self.a(x))"),
+        layer(f"{dense('b')}\n{dense('a', units=4)}", "x = self.a(self.b(x))"),
+    )
+    assert moves(found) == {"a -> b", "b -> a"}
+
+
+def test_a_call_in_another_order_is_no_swap_of_names(tmp_path):
+    found = inferred(
+        tmp_path,
+        layer(dense("a", "b"), "x = self.b(self.a(x))"),
+        layer(dense("a", "b"), "x = self.a(self.b(x))"),
+    )
+    assert not moves(found)
+    assert not found.undecided
+
+
 def test_hyperparameters_are_no_part_of_the_model(tmp_path):
     found = inferred(
         tmp_path,

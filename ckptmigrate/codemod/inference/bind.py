@@ -116,6 +116,7 @@ class _Walk:
             return
         spoken: tuple[set[str], set[str]] = (set(), set())
         pair = self._class_of(step)
+        self._note_doubts(step, pair.new if pair is not None else "")
         for move in self.moves.get((pair.old, pair.new), ()) if pair is not None else ():
             for old, new in self._ends(step, move):
                 evidence = step.evidence
@@ -132,6 +133,16 @@ class _Walk:
                 yield _Step(child, theirs[label], made, step.evidence, is_top)
         if step.source == ROOT:
             yield from self._renamed_keywords(ours, theirs)
+
+    def _note_doubts(self, step: _Step, owner: str) -> None:
+        """Names that both have and that may be another's now: an equal path is no proof there."""
+        for each in self.inferred.undecided:
+            olds, news = dict(each.old), dict(each.new)
+            if each.owner == owner and olds.keys() & news.keys():
+                self.notes[
+                    f"`{self.target.say(step.target)}`: {', '.join(olds)} -> {', '.join(news)} is not decided, what is "
+                    f"paired by an equal name may be another: {each.reason}. State it with a rule"
+                ] = None
 
     # Classes.
 

@@ -5,7 +5,7 @@ As in matching, a pair is taken only as far as the best assignment without it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ckptmigrate.codemod.inference.alike import Kinds, aligned, name_likeness, same_arguments, text_of
 from ckptmigrate.codemod.inference.facts import Facts
@@ -70,6 +70,8 @@ class Context:
             return None  # nothing is known of what they are, and their names do not say that they are one
         same = same_arguments(one.made, other.made)
         is_named = bool(one.made.name) and one.made.name == other.made.name
+        if label < _AKIN and not is_named and self._is_elsewhere(one.label_in_call, other.label_in_call):
+            return None  # made alike, as others are, and used between others: one went and one came
         # One that went and one that came at its place, made otherwise and called otherwise, are not one.
         stranger = 1.0 if not label and not is_named and same < _ALIKE else 0.0
         return label + kind + same + 0.8 * is_named + 1.3 * self._context(i, j) - stranger
@@ -82,6 +84,16 @@ class Context:
             return None
         share = len(found) / max(len(one.items), len(other.items), 1)
         return label + 1.0 + 1.2 * share
+
+    def _is_elsewhere(self, one: str, other: str) -> bool:
+        """Whether the nearest things that are paired, before or after it in the call, are none of the same."""
+        old, new = self.around
+        for before, after in ((old.before, new.before), (old.after, new.after)):
+            mine = {self.labels[label] for label in _nearest(before, one, self.labels)}
+            yours = _nearest(after, other, self.known)
+            if mine and yours and mine.isdisjoint(yours):
+                return True
+        return False
 
     def _context(self, i: int, j: int) -> float:
         """How much the places are alike, from 0 to 1."""
@@ -126,6 +138,20 @@ class _Around:
         for giver, taker in facts.inputs:
             self.before.setdefault(taker, set()).add(giver)
             self.after.setdefault(giver, set()).add(taker)
+
+
+def _nearest(edges: Mapping[str, set[str]], label: str, known: Collection[str]) -> set[str]:
+    """The first known labels on each way from a label, past those that are not."""
+    found: set[str] = set()
+    seen, stack = {label}, [label]
+    while stack:
+        for each in edges.get(stack.pop(), ()):
+            if each in known:
+                found.add(each)
+            elif each not in seen:
+                seen.add(each)
+                stack.append(each)
+    return found
 
 
 def _as_used(units: Sequence[Unit], rest: Sequence[int], used: Sequence[str]) -> list[int]:

@@ -53,8 +53,18 @@ class Objects:
             [item for item in self.old.items if item.label not in gone],
             [item for item in self.new.items if item.label not in come],
         )
-        pairs: dict[int, int] = dict(self._unchanged(olds, news))
-        reasons = dict.fromkeys(pairs, "the same attribute")
+        exchanged = self._exchanged(olds, news)
+        if exchanged and not self._is_made_crosswise(olds, news, exchanged):
+            sides = [olds[i] for i in exchanged], [news[j] for j in exchanged.values()]
+            self.doubtful.append((*sides, self._doubt(*sides)))
+            olds = [unit for i, unit in enumerate(olds) if i not in exchanged]
+            news = [unit for j, unit in enumerate(news) if j not in {*exchanged.values()}]
+            exchanged = {}
+        reasons = dict.fromkeys(exchanged, "made in the same way, in the same place of the code and the call")
+        pairs = exchanged | {
+            i: j for i, j in self._unchanged(olds, news) if i not in exchanged and j not in {*exchanged.values()}
+        }
+        reasons = dict.fromkeys(pairs, "the same attribute") | reasons
         for _ in range(_ROUNDS):
             self.pairs = {olds[i].label: news[j].label for i, j in pairs.items()}
             more = dict(self._clear(olds, news, pairs))
@@ -69,6 +79,48 @@ class Objects:
             [unit for i, unit in enumerate(olds) if i not in pairs],
             [unit for j, unit in enumerate(news) if j not in taken],
         )
+
+    def _exchanged(self, olds: Sequence[Unit], news: Sequence[Unit]) -> dict[int, int]:
+        """What has the place of another one's name now, in the code and in the call, and all else is as it was.
+
+        First of all that the call uses, then of what has a name that both sides have.
+        """
+        both = {unit.label for unit in olds} & {unit.label for unit in news}
+        used = set(self.old.used), set(self.new.used)
+        for is_kept in (False, True):
+            rows = [
+                [
+                    at
+                    for at, unit in enumerate(units)
+                    if not unit.row and unit.label in used[side] and (not is_kept or unit.label in both)
+                ]
+                for side, units in enumerate((olds, news))
+            ]
+            if len(rows[0]) != len(rows[1]):
+                continue
+            places = dict(zip(*rows, strict=True))
+            moved = {i: j for i, j in places.items() if olds[i].label != news[j].label}
+            labels = {olds[i].label: news[j].label for i, j in places.items()}
+            names = {olds[i].label for i in moved} & {news[j].label for j in moved.values()}
+            if names and self._are_alike(olds, news, moved) and _fits(self.old, self.new, labels, names):
+                return moved
+        return {}
+
+    def _are_alike(self, olds: Sequence[Unit], news: Sequence[Unit], pairs: Mapping[int, int]) -> bool:
+        return all(self._could_be(olds[i], news[j]) for i, j in pairs.items())
+
+    def _is_made_crosswise(self, olds: Sequence[Unit], news: Sequence[Unit], pairs: Mapping[int, int]) -> bool:
+        """Whether nothing of it is made as what has its name was."""
+        at = {news[j].label: news[j] for j in pairs.values()}
+        return all(olds[i].label in at and not self._could_be(olds[i], at[olds[i].label]) for i in pairs)
+
+    @staticmethod
+    def _doubt(olds: Sequence[Unit], news: Sequence[Unit]) -> str:
+        labels = [unit.label for unit in olds]
+        if {*labels} == {unit.label for unit in news}:
+            names = f"{', '.join(labels[:-1])} and {labels[-1]}"
+            return f"{names} may have swapped their names: definition and call agree"
+        return "a name that both have may be another's now: its place in definition and call is"
 
     def _unchanged(self, olds: Sequence[Unit], news: Sequence[Unit]) -> Iterator[tuple[int, int]]:
         """What is called as it was and made as it was; and where it is made otherwise, nothing else is."""
@@ -175,6 +227,20 @@ class Far:
 
     way: Labels
     made: Made
+
+
+def _fits(old: Facts, new: Facts, labels: Mapping[str, str], names: set[str]) -> bool:
+    """Whether the call is as it was if labels are renamed, and is not if names stay."""
+    known = {*labels, ""}, {*labels.values(), ""}
+    before = {(a, b) for a, b in old.inputs if {a, b} <= known[0]}
+    after = {(a, b) for a, b in new.inputs if {a, b} <= known[1]}
+    order = [labels[label] for label in old.used if label in labels]
+    return (
+        {edge for edge in before if names & {*edge}} != {edge for edge in after if names & {*edge}}
+        and {(labels.get(a, a), labels[b]) for a, b in before} == after
+        and order == [label for label in new.used if label in known[1]]
+        and all(old.roles.get(one) == new.roles.get(other) for one, other in labels.items())
+    )
 
 
 def _inside_unpaired(kinds: Kinds, facts: Facts, *, is_old: bool) -> Iterator[Far]:
