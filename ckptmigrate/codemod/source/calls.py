@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from ckptmigrate.codemod.source.kinds import (
@@ -26,7 +27,7 @@ from ckptmigrate.codemod.source.kinds import (
     join,
     values_of,
 )
-from ckptmigrate.codemod.source.project import Module
+from ckptmigrate.codemod.source.project import Module, dotted_name
 from ckptmigrate.codemod.source.scopes import Function, first_parameter, last_name, own_nodes
 
 if TYPE_CHECKING:
@@ -115,14 +116,31 @@ class Calls:
         return ANY
 
     def _makes_others(self, name: str) -> bool:
-        """Whether a class has a ``__new__`` that does not ask the one above it for an object."""
+        """Whether a class may make objects of another: a decorator does, or a ``__new__`` that asks none above it."""
         each = self._receivers.project.classes[name]
-        return any(
+        return any(map(self._may_replace, each.node.decorator_list, repeat(each.module))) or any(
             method.name == "__new__"
             and not any(isinstance(node, ast.Attribute) and node.attr == "__new__" for node in ast.walk(method))
             for one in (each, *self._receivers.project.ancestors(each))
             for method in one.methods()
         )
+
+    def _may_replace(self, decorator: ast.expr, module: Module) -> bool:
+        """Whether a decorator of the project may return something else than the class that it is given.
+
+        Those of others (``dataclass``, ``keras.saving.register_keras_serializable()``) give the class back.
+        """
+        dotted = dotted_name(decorator.func if isinstance(decorator, ast.Call) else decorator)
+        if dotted is None:
+            return True
+        home, _, last = self._receivers.project.resolve(module, dotted).rpartition(".")
+        place = self._receivers.project.module_of.get(home) if home else module
+        if place is None:
+            return False
+        for node in place.tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == last:
+                return isinstance(decorator, ast.Call) or not _gives_back(node)
+        return False
 
     def _defines(self, name: str, method: str) -> bool:
         each = self._receivers.project.classes[name]
@@ -246,3 +264,12 @@ def _says_self(annotation: ast.expr) -> bool:
         case ast.Name(id="Self") | ast.Attribute(attr="Self") | ast.Constant(value="Self"):
             return True
     return False
+
+
+def _gives_back(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Whether all that a function returns is its first argument."""
+    if isinstance(node, ast.ClassDef):
+        return False
+    given = first_parameter(node)
+    returns = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+    return bool(returns) and all(isinstance(each, ast.Name) and each.id == given for each in returns)
