@@ -69,18 +69,18 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("what")
 @click.argument("new_name")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--class", "kind", flag_value="class", help="WHAT is a class.")
+@click.option("--class", "is_class", is_flag=True, help="WHAT is a class.")
 @click.option(
     "--name",
-    "kind",
-    flag_value="layer",
+    "is_layer",
+    is_flag=True,
     help='WHAT is the name of layers, as in name="hidden"; SCOPE.hidden: in a class or function. Full names and .h5 '
     "paths move with it, and object paths do not.",
 )
 @click.option(
     "--keyword",
-    "kind",
-    flag_value="keyword",
+    "is_keyword",
+    is_flag=True,
     help="WHAT is a keyword of tf.train.Checkpoint, with its reads; SCOPE.keyword: in a class or function.",
 )
 @click.option(
@@ -88,7 +88,15 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 )
 @_shared
 def rename(
-    what: str, new_name: str, paths: tuple[str, ...], *, kind: str | None, rules_out: str | None, **options: Any
+    what: str,
+    new_name: str,
+    paths: tuple[str, ...],
+    *,
+    is_class: bool,
+    is_layer: bool,
+    is_keyword: bool,
+    rules_out: str | None,
+    **options: Any,
 ) -> None:
     """Rename CLASS.ATTRIBUTE in source code, and a checkpoint with it.
 
@@ -98,7 +106,11 @@ def rename(
     Exit status 1 if there are unsafe sites, or a file cannot be parsed; with --write --accept-unsafe
     unsafe sites are status 0.
     """
-    _run([_read_request(what, new_name, kind or "attribute")], paths, rules_out=rules_out, **options)
+    said = {"class": is_class, "layer": is_layer, "keyword": is_keyword}
+    kinds = [kind for kind, is_said in said.items() if is_said] or ["attribute"]
+    if len(kinds) > 1:
+        raise click.UsageError("--class, --name and --keyword each say what WHAT is: give one of them")
+    _run([_read_request(what, new_name, kinds[0])], paths, rules_out=rules_out, **options)
 
 
 @click.command(

@@ -202,6 +202,23 @@ def test_a_rule_file_says_what_was_renamed_and_apply_does_it_elsewhere(source, t
     assert ckptmigrate("codemod", "apply", "rules.yaml", "src").out.startswith("0 places")
 
 
+@pytest.mark.parametrize(
+    "probe", ['getattr(e, "encoder", None)', 'hasattr(e, "encoder")', 'setattr(e, "encoder", 1)', "e.encoder"]
+)
+def test_a_new_name_that_objects_are_asked_for_elsewhere_is_taken(source, probe):
+    (source / "uses.py").write_text(f"from nets import Encoder\n\n\ndef use(e: Encoder):\n    return {probe}\n")
+    ran = rename("Encoder.enc", "encoder", "src")
+    assert ran.status == 2
+    assert "the new name is taken @ src/uses.py:5" in ran.err
+
+
+@pytest.mark.usefixtures("source")
+def test_what_is_renamed_is_one_thing():
+    ran = rename("--class", "--name", "Encoder", "TextEncoder", "src")
+    assert ran.status == 2
+    assert "give one of them" in ran.err
+
+
 @pytest.mark.parametrize("write", [(), ("--write",)])
 def test_the_rules_replace_no_source_and_nothing_that_a_person_wrote(source, tmp_path, write):
     (tmp_path / "mine.yaml").write_text("rules: []\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 from ckptmigrate.codemod.code_rules import CodeRename
 from ckptmigrate.codemod.renaming.attributes import AttributeScan
 from ckptmigrate.codemod.renaming.class_names import ClassNameScan
-from ckptmigrate.codemod.renaming.family import Family, attributes_of, mentions
+from ckptmigrate.codemod.renaming.family import REFLECTION, Family, attributes_of, mentions
 from ckptmigrate.codemod.renaming.framework import reserved
 from ckptmigrate.codemod.renaming.labels import CHECKPOINT, KeywordScan, LayerNameScan, Scoped
 from ckptmigrate.codemod.renaming.sites import Change, Found, Site, site, site_at, texts_with
@@ -85,6 +85,7 @@ def _attribute(project: Project, wanted: CodeRename, on_progress: Progress) -> R
     _check_free(project, family, receivers, wanted.new)
     scan = AttributeScan(receivers, family, wanted.new)
     found = [*_scanned(project, scan.scan, on_progress), *texts_with(project, wanted.old), *_unknown_bases(family)]
+    found.extend(_protocols(project, family))
     whole = CodeRename("attribute", each.name, wanted.old, wanted.new)
     renamed = _renamed(project, whole, found, tuple(family.members.values()))
     return replace(renamed, alike=next(_alike(project, family, receivers, renamed), None))
@@ -272,17 +273,35 @@ def _given_from_outside(project: Project, family: Family, receivers: Receivers, 
             continue
         for node in ast.walk(module.tree):
             match node:
-                case ast.Attribute(attr=name, value=value) if name == new and family.owns(
-                    receivers.kinds(value, module)
+                case ast.Attribute(attr=name, value=value) if name == new:
+                    pass
+                case ast.Call(func=ast.Name(id=function), args=[value, ast.Constant(value=name), *_]) if (
+                    name == new and function in REFLECTION
                 ):
-                    yield SourceError(
-                        "the new name is taken",
-                        str(module.place(node)),
-                        expected=f"no `{new}` of an object of the class",
-                        got="it is used here",
-                        hint="Choose another name",
-                    )
-                    return
+                    pass
+                case _:
+                    continue
+            if family.owns(receivers.kinds(value, module)):
+                yield SourceError(
+                    "the new name is taken",
+                    str(module.place(node)),
+                    expected=f"no `{new}` of an object of the class",
+                    got="it is used here",
+                    hint="Choose another name",
+                )
+                return
+
+
+def _protocols(project: Project, family: Family) -> Iterator[Found]:
+    """Protocols that objects of the class may pass for by their attributes."""
+    for name, each in project.classes.items():
+        if name in family.members or name in family.above:
+            continue
+        if "Protocol" not in {base.rpartition(".")[2] for base in each.bases}:
+            continue
+        for mention in mentions(each, family.attribute):
+            if mention.defines:
+                yield site_at(mention.place, "protocol", each.module.line(mention.place.line))
 
 
 def _unknown_bases(family: Family) -> Iterator[Found]:

@@ -72,6 +72,10 @@ REASONS: dict[str, tuple[str, str]] = {
     "notebook": ("notebooks are not edited", "change it in the notebook"),
     "outside": ("it is outside the paths that are changed", "name this path too, or change it by hand"),
     "unplaced": ("the name is written in a form that is not edited", "change it by hand"),
+    "protocol": (
+        "objects of the class may pass for this one, which has the attribute too",
+        "change it by hand if they do, and what else passes for it",
+    ),
     "bases": ("a base of the class is outside the paths", "see that it neither has the new name nor uses the old one"),
     "docs": ("documentation has the name", "change it if it means this one"),
     "layer_name": ("the name of a layer, which does not follow the attribute", "rename it with --name if it shall"),
