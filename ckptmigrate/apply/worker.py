@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _COMPUTED = (Add, Average, Cast, FoldBias, FoldKernel, Scale)
 """What computes values. What only moves them leaves NaN where it was, and that is not looked at."""
+
+
+_TASKS_BEHIND = 2
+"""So many tasks later, what a worker wrote is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class Worker:
         self._job, self._bundles = job, bundles
         self._reads: dict[Side, Reads] = {}
         self._made: tuple[tuple[int, SliceSpec | None], Source, int] | None = None
+        self._written: deque[tuple[str, int, int]] = deque()
 
     def run(self, task: Task, before: Done | None = None) -> Done:
         """Do a task, unless it was done and what it wrote is there.
@@ -123,6 +129,7 @@ class Worker:
                 else:
                     file.write_at(group[0].offset, origin.data)
                     crcs.append(extend_crc(0, origin.data))
+        self._forget_behind(task, path)
         reads = [
             (side, shard, offset, crc)
             for side, read in self._reads.items()
@@ -130,6 +137,18 @@ class Worker:
         ]
         read_bytes += sum(read.size_bytes for read in self._reads.values())
         return Done(task.number, tuple(crcs), not_finite, tuple(reads), read_bytes, task.size_bytes)
+
+    def _forget_behind(self, task: Task, path: str) -> None:
+        """Drop from the system's cache what was written a few tasks ago, and is on the disk by now."""
+        first, last = task.parts[0], task.parts[-1]
+        start, end = first.offset + first.start, last.offset + last.start + last.size_bytes
+        if end - start != task.size_bytes:
+            return  # it has gaps
+        self._written.append((path, start, end - start))
+        if len(self._written) > _TASKS_BEHIND:
+            path, start, size_bytes = self._written.popleft()
+            with ShardFile(path) as file:
+                file.forget(start, size_bytes)
 
     def _copy(self, parts: Sequence[Part], origin: Range, file: ShardFile) -> Iterator[int]:
         """Copy neighbours; what each adds to the checksum of its tensor."""

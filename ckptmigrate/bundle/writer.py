@@ -181,14 +181,20 @@ class ShardFile:
             self._send_ahead()
 
     def _send_ahead(self) -> None:
-        """Have the system begin to write to the disk what is in its cache.
+        # Without it, nothing is written before much has been gathered; the disk waits, and at the end we do.
+        self.forget(self._start, self._end - self._start)
+        self._start = self._end
 
-        Without it, nothing is written before much has been gathered, and the disk waits, and we for the disk at the
-        end. Source: ``generic_fadvise`` in mm/fadvise.c of Linux, which starts writing before it drops what is clean.
+    def forget(self, offset: int, size_bytes: int) -> None:
+        """Tell the system that a range is not needed in its cache.
+
+        What of it is not on the disk is on its way there then; what is there makes room. Memory that is used again
+        and again is faster than new memory, and what else is in the cache stays there.
+
+        Source: ``generic_fadvise`` in mm/fadvise.c of Linux, which starts writing before it drops what is clean.
         """
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, self._start, self._end - self._start, os.POSIX_FADV_DONTNEED)
-        self._start = self._end
+            os.posix_fadvise(self._descriptor, offset, size_bytes, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk.
